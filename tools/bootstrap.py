@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""From a fresh clone on a bare machine to a running demo, or a finished test run.
+
+    python3 tools/bootstrap.py demo            installs netpoll, runs ``netpoll demo``
+    python3 tools/bootstrap.py test [TOX ARGS] installs tox, runs the whole suite (``tox -m tests``)
+    python3 tools/bootstrap.py programs        installs the programs that the suite talks to
+
+Needs Python >= 3.11, standard library only. Everything goes to ``.venv`` and ``.tox`` beside this
+folder, except Debian packages: those are installed where this may be done without asking for a
+password (as root, or with a sudo that does not ask), and are named otherwise.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+
+# What the suite runs, and the Debian packages that bring it.
+PROGRAMS = {
+    "git": ["git"],
+    "gcc": ["gcc", "libc6-dev"],
+    "curl": ["curl"],
+    "wrk": ["wrk"],
+    "socat": ["socat"],
+    "nc": ["netcat-openbsd"],
+    "strace": ["strace"],
+}
+
+
+def say(text: str) -> None:
+    print(f"bootstrap: {text}", flush=True)
+
+
+def run(*command: str | Path, env: dict[str, str] | None = None) -> int:
+    """Run a command with our streams, but no stdin: nothing here may ask a question."""
+    say("$ " + " ".join(str(word) for word in command))
+    return subprocess.call(command, stdin=subprocess.DEVNULL, cwd=ROOT, env=env)
+
+
+def need(*command: str | Path) -> None:
+    if code := run(*command):
+        sys.exit(f"bootstrap: that command failed with exit code {code}")
+
+
+def as_root() -> list[str] | None:
+    """The prefix under which apt-get may be run, or None if there is no way."""
+    if not shutil.which("apt-get"):
+        return None
+    if os.geteuid() == 0:
+        return []
+    quiet = subprocess.DEVNULL
+    if shutil.which("sudo") and subprocess.call(["sudo", "-n", "true"], stderr=quiet) == 0:
+        return ["sudo", "-n"]
+    return None
+
+
+def apt_install(packages: list[str]) -> bool:
+    """Install Debian packages; False, after saying what to install, where this cannot be done."""
+    prefix = as_root() if sys.platform == "linux" else None
+    if prefix is None:
+        say(f"cannot install here; please install: {' '.join(packages)}")
+        return False
+    # dpkg refuses to work without the sbin folders, which a user's PATH may lack.
+    path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+    env = {**os.environ, "PATH": path, "DEBIAN_FRONTEND": "noninteractive"}
+    apt = [*prefix, "env", f"PATH={path}", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
+    if run(*apt, "update", env=env):
+        say("apt-get update complained; going on with the package lists there are")
+    options = ["-o", "Dpkg::Use-Pty=0", "install", "-y", "--no-install-recommends"]
+    return run(*apt, *options, *packages, env=env) == 0
+
+
+def missing_programs() -> list[str]:
+    return [name for name in PROGRAMS if not shutil.which(name)]
+
+
+def ensure_programs() -> list[str]:
+    """Install what the suite's tests with real programs run; returns what is still missing."""
+    if missing := missing_programs():
+        say(f"missing programs: {', '.join(missing)}")
+        apt_install([package for name in missing for package in PROGRAMS[name]])
+    missing = missing_programs()
+    if missing:
+        say(f"still missing: {', '.join(missing)}; the tests that run them will be skipped")
+    else:
+        say(f"programs present: {', '.join(PROGRAMS)}")
+    return missing
+
+
+def ensure_venv() -> None:
+    if not importlib.util.find_spec("ensurepip"):
+        # Debian keeps this part of the standard library in a package of its own.
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+        if not apt_install([version]):
+            sys.exit(f"bootstrap: this Python cannot make environments without {version}")
+    python = BIN / "python"
+    quiet = subprocess.DEVNULL
+    if python.exists() and subprocess.call([python, "-m", "pip", "-V"], stdout=quiet) == 0:
+        say(f"using {VENV}")
+        return
+    need(sys.executable, "-m", "venv", "--clear", VENV)
+
+
+def pip_install(*what: str) -> None:
+    need(BIN / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q", *what)
+
+
+def demo(arguments: list[str]) -> int:
+    ensure_venv()
+    pip_install(".[cli]")
+    return run(BIN / "netpoll", "demo", *arguments)
+
+
+def test(arguments: list[str]) -> int:
+    ensure_programs()
+    ensure_venv()
+    pip_install("tox>=4.22")
+    return run(BIN / "tox", "run", *(arguments or ["-m", "tests"]))
+
+
+def programs(arguments: list[str]) -> int:
+    return 1 if ensure_programs() else 0
+
+
+def main() -> int:
+    actions = {"demo": demo, "test": test, "programs": programs}
+    if len(sys.argv) < 2 or sys.argv[1] not in actions:
+        print(__doc__)
+        return 2
+    return actions[sys.argv[1]](sys.argv[2:])
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 11):  # noqa: UP036 - an older Python is what this line is for
+        sys.exit(f"bootstrap: netpoll needs Python 3.11 or newer, this is {sys.version.split()[0]}")
+    sys.exit(main())
