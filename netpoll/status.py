@@ -322,12 +322,11 @@ def from_errno(
     """
     status = _STATUS_OF_ERRNO.get(number)
     if status is None:
-        if number == 0:
-            return STATUS_SUCCESS
         # Python on Windows uses Winsock numbers as errno for everything sockets do.
-        in_winsock = _WINSOCK_BASE <= number < _WINSOCK_END
-        return from_winsock(number, receiving=receiving) if in_winsock else STATUS_UNSUCCESSFUL
-    if datagram and status == STATUS_CONNECTION_REFUSED:
+        in_winsock = _WINSOCK_BASE <= number < _WINSOCK_END or number == 0
+        status = from_winsock(number) if in_winsock else STATUS_UNSUCCESSFUL
+    # The same event on a datagram socket is "refused" to POSIX and "reset", 10054, to Winsock.
+    if datagram and (status == STATUS_CONNECTION_REFUSED or number == 10054):
         return STATUS_PORT_UNREACHABLE
     if receiving and status == STATUS_INVALID_BUFFER_SIZE:
         return STATUS_BUFFER_OVERFLOW
