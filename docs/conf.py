@@ -7,7 +7,7 @@ author = "The netpoll developers"
 project_copyright = f"2026, {author}"
 release = version = installed_version("netpoll")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.intersphinx"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"netpoll {release}"
@@ -18,7 +18,3 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-
-# The documentation has to build where nothing but package registries can be reached, so other
-# projects' inventories are not fetched, and names that would need them are not warned about.
-intersphinx_mapping: dict[str, tuple[str, str | None]] = {}

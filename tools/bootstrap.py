@@ -39,10 +39,11 @@ def say(text: str) -> None:
     print(f"bootstrap: {text}", flush=True)
 
 
-def run(*command: str | Path, env: dict[str, str] | None = None) -> int:
+def run(*command: str | Path, quiet: bool = False) -> int:
     """Run a command with our streams, but no stdin: nothing here may ask a question."""
     say("$ " + " ".join(str(word) for word in command))
-    return subprocess.call(command, stdin=subprocess.DEVNULL, cwd=ROOT, env=env)
+    stdout = subprocess.DEVNULL if quiet else None
+    return subprocess.call(command, stdin=subprocess.DEVNULL, stdout=stdout, cwd=ROOT)
 
 
 def need(*command: str | Path) -> None:
@@ -70,12 +71,10 @@ def apt_install(packages: list[str]) -> bool:
         return False
     # dpkg refuses to work without the sbin folders, which a user's PATH may lack.
     path = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
-    env = {**os.environ, "PATH": path, "DEBIAN_FRONTEND": "noninteractive"}
     apt = [*prefix, "env", f"PATH={path}", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
-    if run(*apt, "update", env=env):
+    if run(*apt, "update"):
         say("apt-get update complained; going on with the package lists there are")
-    options = ["-o", "Dpkg::Use-Pty=0", "install", "-y", "--no-install-recommends"]
-    return run(*apt, *options, *packages, env=env) == 0
+    return run(*apt, "install", "-y", "--no-install-recommends", *packages, quiet=True) == 0
 
 
 def missing_programs() -> list[str]:
