@@ -5,8 +5,8 @@
 #
 # Makes the folder if need be (debootstrap, about 1 GB, a minute or two), installs the CPythons and
 # the PyPy that Debian has today, and runs tox inside with each of them, or with the tox
-# environments named. py314t is built from Debian's source of 3.14, since Debian has no package of
-# it; that takes five to ten minutes, once. Nothing outside the folder is changed. Needs root.
+# environments named. Debian has no free-threaded CPython; the hosted workflow runs that.
+# Nothing outside the folder is changed. Needs root.
 set -euo pipefail
 
 [[ $# -ge 1 && $1 != -* ]] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
@@ -58,38 +58,17 @@ install_pythons() {
     local packages
     packages=$(inside apt-cache pkgnames python3. | grep -xE 'python3\.[0-9]+' | sort -V)
     packages+=$'\n'$(inside apt-cache pkgnames pypy3 | grep -xE 'pypy3|pypy3-dev' || true)
-    # gcc, for what has no wheel for PyPy or for a Python this new
+    # gcc, for what has no wheel for PyPy
     # shellcheck disable=SC2086 # words are wanted
     inside apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends \
         gcc libc6-dev $packages >/dev/null
 }
 
-build_free_threaded() {
-    [[ ! -x $folder/usr/local/bin/python3.14t ]] || return 0
-    say "building CPython 3.14t from Debian's source"
-    echo 'deb-src http://deb.debian.org/debian sid main' >"$folder/etc/apt/sources.list.d/src.list"
-    inside apt-get -qq update
-    inside apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends \
-        dpkg-dev gcc libc6-dev libffi-dev libssl-dev make pkg-config xz-utils zlib1g-dev >/dev/null
-    # shellcheck disable=SC2016 # expanded inside
-    inside bash -euo pipefail -c '
-        mkdir -p /usr/src/python && cd /usr/src/python
-        apt-get -qq source --download-only python3.14
-        mkdir -p build && tar -C build --strip-components=1 -xf python3.14_*.orig.tar.xz
-        cd build
-        ./configure -q --disable-gil --prefix=/usr/local
-        make -s -j"$(nproc)"
-        make -s altinstall
-        cd / && rm -rf /usr/src/python' >"$folder/var/log/python3.14t.log" 2>&1 ||
-        { tail -20 "$folder/var/log/python3.14t.log"; exit 1; }
-}
-
 # The tox environments of the interpreters that are there.
 present() {
     local python
-    for python in "$folder"/usr/bin/python3.[0-9]* "$folder"/usr/local/bin/python3.*t; do
-        [[ ! -x $python || ! $(basename "$python") =~ ^python3\.[0-9]+t?$ ]] ||
-            basename "$python" | tr -d . | sed 's/python/py/'
+    for python in "$folder"/usr/bin/python3.[0-9]*; do
+        [[ ! $python =~ /python3\.[0-9]+$ ]] || basename "$python" | tr -d . | sed 's/python/py/'
     done
     [[ ! -x $folder/usr/bin/pypy3 ]] || echo pypy3
 }
@@ -106,7 +85,6 @@ copy_tree() {
 [[ -e $folder/.netpoll ]] || make_folder
 join_machine
 install_pythons
-[[ " ${envs[*]-} " != *" py314t "* && ${#envs[@]} != 0 ]] || build_free_threaded
 ((${#envs[@]})) || mapfile -t envs < <(present)
 copy_tree
 say "running: ${envs[*]}"
