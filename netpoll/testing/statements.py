@@ -1,0 +1,81 @@
+"""The numbered statements of behaviour that conformance tests decide."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final
+
+EVIDENCE: Final = {
+    "windows": "Wine's own tests, which are run on Windows, assert it",
+    "windows-not-wine": "the same, and Wine is known to fail it",
+    "documentation": "Microsoft documents it",
+    "implementations": "mature libraries rely on it",
+    "field-reports": "single reports from users say so",
+    "deduced": "it follows from the rest and is not confirmed",
+    "emulation": "a rule of netpoll's own, not a fact about Windows",
+}
+"""What a statement may rest on, strongest first."""
+
+_ID: Final = re.compile(r"[A-Z]{2,5}-\d\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One numbered statement: what Windows does, or a rule of the emulation."""
+
+    id: str
+    """A family and a number, "RECV-05"."""
+    text: str
+    """What happens, in one paragraph."""
+    evidence: tuple[str, ...]
+    """Keys of `EVIDENCE`; a statement made of several parts may have several."""
+    section: str
+    """The title it stands under."""
+    wine: str
+    """Where Wine is known to differ, or to agree; empty where nothing is known."""
+
+    @property
+    def family(self) -> str:
+        """The part of the id before the number, "RECV"."""
+        return self.id.partition("-")[0]
+
+
+def load() -> dict[str, Statement]:
+    """Every statement by its id, in reading order."""
+    source = resources.files("netpoll.testing").joinpath("statements.toml")
+    return parse(source.read_text(encoding="utf-8"))
+
+
+def parse(text: str) -> dict[str, Statement]:
+    """The statements of a TOML text like netpoll's own, for suites that add theirs.
+
+    Raises `ValueError` for text that is not TOML, an id that is malformed or used twice, an
+    unknown kind of evidence or an empty statement.
+    """
+    statements: dict[str, Statement] = {}
+    for section in tomllib.loads(text).get("section", []):
+        for name, entry in section["statements"].items():
+            if name in statements:
+                raise ValueError(f"statement {name} appears twice")
+            statements[name] = _statement(name, section["title"], entry)
+    return statements
+
+
+def _statement(name: str, section: str, entry: dict[str, Any]) -> Statement:
+    if not _ID.fullmatch(name):
+        raise ValueError(f"{name!r} is not an id such as RECV-05")
+    evidence = tuple(entry.get("evidence", ()))
+    unknown = [kind for kind in evidence if kind not in EVIDENCE]
+    if unknown or not evidence:
+        raise ValueError(f"{name}: evidence must be some of {', '.join(EVIDENCE)}, not {unknown}")
+    text = _one_paragraph(entry.get("text", ""))
+    if not text:
+        raise ValueError(f"{name} says nothing")
+    return Statement(name, text, evidence, section, _one_paragraph(entry.get("wine", "")))
+
+
+def _one_paragraph(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,112 @@
+"""The numbered statements: complete, well-formed, shipped, and shown in the documentation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from netpoll.testing.statements import EVIDENCE, load, parse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FAMILIES = {
+    "PORT": 30,
+    "ASSOC": 16,
+    "MODE": 9,
+    "OVL": 18,
+    "APC": 5,
+    "THR": 3,
+    "XFER": 9,
+    "RECV": 20,
+    "SEND": 9,
+    "UDP": 12,
+    "CLOSE": 9,
+    "ACC": 17,
+    "CON": 11,
+    "DIS": 4,
+    "TXF": 6,
+    "CAN": 15,
+    "PIPE": 5,
+    "FILE": 2,
+    "WAIT": 3,
+    "LIB": 9,
+    "EMU": 31,
+}
+
+
+def entry(name: str = "RECV-05", evidence: str = '["windows"]', text: str = "It resets.") -> str:
+    return f'[section.statements.{name}]\nevidence = {evidence}\ntext = """{text}"""\n'
+
+
+def section(*entries: str) -> str:
+    return "\n".join(['[[section]]\ntitle = "Stream receive"', *entries])
+
+
+def test_every_family_is_complete() -> None:
+    statements = load()
+    assert Counter(statement.family for statement in statements.values()) == FAMILIES
+    assert len(statements) == 243
+    for family, count in FAMILIES.items():
+        assert [f"{family}-{number:02}" for number in range(1, count + 1)] == [
+            name for name in statements if name.startswith(f"{family}-")
+        ]
+
+
+def test_every_statement_can_be_read() -> None:
+    for name, statement in load().items():
+        assert statement.id == name
+        assert statement.section
+        assert statement.text.endswith("."), name
+        assert 20 < len(statement.text) < 400, name
+        assert "\n" not in statement.text + statement.wine
+        assert set(statement.evidence) <= set(EVIDENCE)
+        # Only its own rules rest on nothing that Windows does.
+        assert ("emulation" in statement.evidence) == (statement.family == "EMU")
+        if "windows-not-wine" in statement.evidence:
+            assert statement.wine, f"{name}: say how Wine differs"
+
+
+def test_no_statement_is_written_twice() -> None:
+    texts = Counter(statement.text for statement in load().values())
+    assert max(texts.values()) == 1
+
+
+def test_a_suite_may_bring_its_own() -> None:
+    statements = parse(section(entry(), entry("RECV-06", text="One\n  paragraph.")))
+    assert list(statements) == ["RECV-05", "RECV-06"]
+    assert statements["RECV-06"].text == "One paragraph."
+    assert statements["RECV-05"].section == "Stream receive"
+    assert statements["RECV-05"].wine == ""
+    assert parse("") == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        (section(entry("recv-5")), "not an id"),
+        (section(entry("RECV-5")), "not an id"),
+        (section(entry()) + section(entry()), "twice"),
+        (section(entry(), entry()), "RECV-05|overwrite"),
+        (section(entry(evidence='["hearsay"]')), "hearsay"),
+        (section(entry(evidence="[]")), "evidence"),
+        (section(entry(text=" ")), "says nothing"),
+        ("not toml", "Expected"),
+    ],
+)
+def test_what_is_wrong_is_named(source: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        parse(source)
+
+
+def test_the_page_in_the_documentation_is_fresh() -> None:
+    script = ROOT / "tools" / "statements_doc.py"
+    if not script.exists():
+        pytest.skip("the tools are not part of what is installed here")
+    ran = subprocess.run(
+        [sys.executable, script, "--check"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
