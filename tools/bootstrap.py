@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+
+CPYTHON = re.compile(r"3\.(1[1-9])\.(\d+)")
 
 # What the suite runs, and the Debian packages that bring it.
 PROGRAMS = {
@@ -112,6 +115,16 @@ def pip_install(*what: str) -> None:
     need(BIN / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q", *what)
 
 
+def pyenv_pythons() -> str:
+    """The newest of each minor version that pyenv keeps off PATH, for tox to discover."""
+    folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    found = [match for path in folder.glob("3.*") if (match := CPYTHON.fullmatch(path.name))]
+    found.sort(key=lambda match: int(match[2]))
+    newest = {int(match[1]): folder / match[0] / "bin" / "python" for match in found}
+    newest.pop(sys.version_info.minor, None)  # that one is for the Python that runs tox
+    return os.pathsep.join(str(python) for python in newest.values())
+
+
 def demo(arguments: list[str]) -> int:
     ensure_venv()
     pip_install(".[cli]")
@@ -122,7 +135,10 @@ def test(arguments: list[str]) -> int:
     ensure_programs()
     ensure_venv()
     pip_install("tox>=4.22")
-    return run(BIN / "tox", "run", *(arguments or ["-m", "tests"]))
+    os.environ.setdefault("TOX_DISCOVER", pyenv_pythons())
+    # Arguments for pytest alone say nothing about which environments to run.
+    which = ["-m", "tests"] if not arguments or arguments[0] == "--" else []
+    return run(BIN / "tox", "run", *which, *arguments)
 
 
 def programs(arguments: list[str]) -> int:
