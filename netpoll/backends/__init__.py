@@ -1,0 +1,70 @@
+"""The backends by name: which there are, which of them this machine can use, and how one is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from netpoll.backends.base import Backend
+
+NAMES: Final = ("iocp", "io_uring", "selectors")
+"""Every backend, in the order in which automatic choice tries them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A backend that was looked at, whether this machine can use it, and why or why not."""
+
+    name: str
+    usable: bool
+    reason: str
+
+
+def probe(name: str) -> Candidate:
+    """Whether this machine can use the backend `name`.
+
+    :raises ValueError: there is no backend of that name
+    """
+    if name == "selectors":
+        from netpoll.backends.selectors.readiness import available
+
+        return Candidate(name, True, f"selectors here: {', '.join(available())}")
+    if name in NAMES:
+        return Candidate(name, False, "not part of this version of netpoll")
+    known = ", ".join(repr(each) for each in NAMES)
+    raise ValueError(f"there is no backend {name!r}; choose from {known}")
+
+
+def options_of(name: str) -> dict[str, str]:
+    """The options that the backend `name` takes, each with what it means."""
+    if name == "selectors":
+        return {"selector": "epoll, kqueue, poll, select, or default: the best of them here"}
+    return {}
+
+
+def open_backend(
+    name: str, *, concurrency: int, max_inflight: int | None, options: dict[str, Any]
+) -> Backend:
+    """A new port's backend.
+
+    :raises TypeError: an option that the backend does not have
+    :raises ValueError: an option with an impossible value
+    """
+    known = options_of(name)
+    for option in options:
+        if option not in known:
+            takes = ", ".join(known) or "none"
+            raise TypeError(f"the backend {name!r} has no option {option!r}; it takes: {takes}")
+    # imported here, so that a backend costs nothing where another one is used
+    from netpoll.backends.selectors.engine import SelectorsEngine
+    from netpoll.backends.software import SoftwarePort
+
+    return SoftwarePort(lambda lock: SelectorsEngine(lock, **options), concurrency, max_inflight)
+
+
+def capabilities(name: str) -> Callable[[str], Any]:
+    """`Backend.capability` of a backend, without opening a port."""
+    from netpoll.backends.selectors.engine import SelectorsEngine
+
+    return SelectorsEngine.capability

@@ -1,0 +1,223 @@
+"""The two contracts: `Backend`, what a port calls, and `Engine`, what the software port calls.
+
+`iocp` implements `Backend` directly, because there the kernel has the packet queue, the waiters and the
+concurrency limit. `selectors` and `io_uring` implement `Engine`; `SoftwarePort` gives them those three,
+once.
+
+Both work on the caller's `Overlapped` objects. Between `start` and the moment its completion is taken, an
+operation belongs to the backend, which keeps it (and through it the buffers and the handle) alive.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netpoll.overlapped import Completion, Opcode, Overlapped
+
+    AnyOverlapped = Overlapped[Any]
+
+
+class Capability(str):
+    """How a backend performs an operation: `native`, `emulated` or `unsupported`, and why."""
+
+    __slots__ = ("reason",)
+    reason: str
+
+    def __new__(cls, level: str, reason: str) -> Capability:
+        self = super().__new__(cls, level)
+        self.reason = reason
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Capability {self}: {self.reason}>"
+
+    def __getnewargs__(self) -> tuple[str, str]:
+        return (str(self), self.reason)
+
+
+class How(enum.Enum):
+    """Why pending operations of a handle end: it decides their status."""
+
+    CANCEL = enum.auto()
+    CLOSE = enum.auto()
+
+
+class Association:
+    """A handle that a port knows: identity is this object, never the descriptor's number (EMU-07).
+
+    The handle is held weakly. While an operation is pending the operation holds it; without one, a handle
+    that the program drops is collected and closed as it would be without netpoll.
+    """
+
+    __slots__ = ("__weakref__", "associated", "fd", "handle", "key", "skip_on_success")
+
+    def __init__(self, handle: Any, fd: int) -> None:
+        self.handle = weakref.ref(handle)
+        self.fd = fd
+        self.key: Any = None
+        self.associated = False
+        """Whether its operations queue packets. Others end by event or routine only (OVL-17)."""
+        self.skip_on_success = False
+
+    def alive(self) -> bool:
+        """Whether the handle is still open under the same descriptor."""
+        handle = self.handle()
+        return handle is not None and handle.fileno() == self.fd
+
+
+@dataclass(frozen=True, slots=True)
+class Inflight:
+    """One pending operation, as `CompletionPort.inflight` lists it."""
+
+    opcode: Opcode
+    handle: Any
+    key: Any
+    age: float
+    """Seconds since it was started."""
+    overlapped: AnyOverlapped
+
+
+class Backend(abc.ABC):
+    """What `CompletionPort` calls. Every method may be called from any thread."""
+
+    name: str
+
+    @abc.abstractmethod
+    def associate(self, handle: Any, key: Any, skip_on_success: bool) -> None:
+        """Bind `handle` and `key` to the port, for the life of the handle (ASSOC-01, 04, 05)."""
+
+    @abc.abstractmethod
+    def prepare(self, operation: AnyOverlapped) -> None:
+        """Make ready what every start of `operation` needs: whatever can be checked or looked up once."""
+
+    @abc.abstractmethod
+    def start(self, operation: AnyOverlapped) -> None:
+        """Start a prepared operation.
+
+        :raises OSError: it failed at once; there is no completion (XFER-03)
+        """
+
+    @abc.abstractmethod
+    def cancel(self, operation: AnyOverlapped) -> bool:
+        """Ask `operation` to stop; whether there was anything to ask (CAN-02)."""
+
+    @abc.abstractmethod
+    def cancel_all(self, handle: Any) -> bool:
+        """Ask every operation on `handle` to stop; whether there was any."""
+
+    @abc.abstractmethod
+    def detach(self, handle: Any, release: Callable[[], object]) -> None:
+        """End every operation on `handle` as closing does (CLOSE-01, 02, 04), calling `release`, which
+        closes it, at the right moment."""
+
+    @abc.abstractmethod
+    def shutdown(self, handle: Any, how: int) -> None:
+        """Shut down one direction or both, as Winsock does (RECV-09, SEND-06)."""
+
+    @abc.abstractmethod
+    def post(self, completion: Completion) -> None:
+        """Queue a packet of the caller's own (PORT-26)."""
+
+    @abc.abstractmethod
+    def dequeue(self, limit: int, timeout: float | None, alertable: bool) -> list[Completion]:
+        """Wait for packets; empty on timeout, or when routines ran instead.
+
+        :raises PortClosed: the port was closed (735), or already is (6)
+        """
+
+    @abc.abstractmethod
+    def wait_for(self, finished: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until `finished()`, letting operations progress but taking no packet."""
+
+    @abc.abstractmethod
+    def flush(self) -> None:
+        """Hand queued starts to the kernel now."""
+
+    @abc.abstractmethod
+    def inflight(self) -> list[Inflight]:
+        """What is started and whose completion has not been taken."""
+
+    @abc.abstractmethod
+    def stats(self) -> dict[str, int]:
+        """Counters since the port was made."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Wake the waiters (PORT-18), end what is pending, free everything. Idempotent."""
+
+    @abc.abstractmethod
+    def capability(self, opcode: str) -> Capability:
+        """How this backend performs an operation."""
+
+
+class Engine(abc.ABC):
+    """What `SoftwarePort` calls: how operations are performed here.
+
+    Every method is called with the port's lock held; `poll` releases it while it blocks. An engine never
+    completes an operation to anybody: it returns finished ones, with `_final`, `_moved` and `_value` set.
+    """
+
+    name: str
+
+    @abc.abstractmethod
+    def attach(self, handle: Any, fd: int) -> Association:
+        """A new handle."""
+
+    @abc.abstractmethod
+    def detach(self, association: Association) -> list[AnyOverlapped]:
+        """Forget a handle that is about to be closed, or already is; what was pending on it, ended with
+        the status that closing gives."""
+
+    @abc.abstractmethod
+    def shutdown(self, association: Association, how: int) -> None:
+        """Shut down one direction or both, as Winsock does."""
+
+    @abc.abstractmethod
+    def prepare(self, operation: AnyOverlapped) -> None:
+        """Set whatever every start of this operation will use.
+
+        :raises OSError: the handle's state does not allow it
+        """
+
+    @abc.abstractmethod
+    def start(self, operation: AnyOverlapped) -> bool:
+        """Perform, or begin to. `True` if it finished, one way or the other."""
+
+    @abc.abstractmethod
+    def cancel(self, operation: AnyOverlapped, status: int) -> bool:
+        """Stop a pending operation. If `True`, it has ended with `status`, or `poll` will return it."""
+
+    @abc.abstractmethod
+    def pending(self, association: Association) -> list[AnyOverlapped]:
+        """What was started on a handle and not yet returned as finished."""
+
+    @abc.abstractmethod
+    def poll(self, timeout: float | None) -> list[AnyOverlapped]:
+        """Wait for progress, at most `timeout` seconds; what finished, in order."""
+
+    @abc.abstractmethod
+    def wake(self) -> None:
+        """Make a `poll` that blocks return soon. Wakes coalesce."""
+
+    @abc.abstractmethod
+    def interrupt(self) -> None:
+        """As `wake`, from a thread that does not hold the lock."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Free everything. Nothing is pending any more."""
+
+    @abc.abstractmethod
+    def stats(self) -> dict[str, int]:
+        """The engine's own counters."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def capability(opcode: str) -> Capability:
+        """How this engine performs an operation."""

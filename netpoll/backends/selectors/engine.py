@@ -1,0 +1,425 @@
+"""The engine over readiness: which handle is ready, whose turn it is, and what the queues make of it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket
+import struct
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from netpoll import status as nt
+from netpoll.backends.base import Association, Capability, Engine
+from netpoll.backends.queues import Direction
+from netpoll.backends.selectors import operations
+from netpoll.backends.selectors.readiness import READ, WRITE, Readiness, ReadyList, open_readiness
+from netpoll.backends.software import FAILURES, reacquire
+from netpoll.overlapped import Opcode, Overlapped
+
+if TYPE_CHECKING:
+    Operation = Overlapped[Any]
+
+logger = logging.getLogger("netpoll")
+
+NOT_READ: Final = ~READ
+NOT_WRITE: Final = ~WRITE
+SCARCITY_PAUSE: Final = 0.1
+"""Seconds between tries to accept while the process is out of descriptors: nothing tells when one is free."""
+
+CAPABILITIES: Final = {
+    Opcode.RECV_INTO: "recv_into() or recvmsg_into() when the socket is readable",
+    Opcode.RECV: "recv_into() a buffer of netpoll's when the socket is readable",
+    Opcode.SEND: "send() or sendmsg() as often as it takes, while the socket is writable",
+    Opcode.ACCEPT: "accept() when the listener is readable",
+    Opcode.CONNECT: "connect_ex(), then SO_ERROR when the socket is writable",
+}
+
+
+class Channel(Association):
+    """A handle with its two queues and what has to be remembered of it."""
+
+    __slots__ = (
+        "closing",
+        "connected",
+        "first_receives",
+        "interest",
+        "reading",
+        "reset",
+        "stream",
+        "writing",
+    )
+
+    def __init__(self, handle: socket.socket, fd: int) -> None:
+        super().__init__(handle, fd)
+        self.stream = handle.type == socket.SOCK_STREAM
+        self.reading: Direction[Operation] = Direction(READ)
+        self.writing: Direction[Operation] = Direction(WRITE)
+        self.interest = 0
+        """What the selector is asked for. It follows the queues lazily: set when an operation has to wait,
+        dropped when readiness finds nobody waiting, so a request/response loop changes nothing."""
+        self.reset = False
+        self.connected = False
+        """Connected by an operation of ours."""
+        self.closing = False
+        """Sending was shut down while sends were pending: the FIN goes out behind them (SEND-07)."""
+        self.first_receives: list[Operation] = []
+        """Accepts that have their connection and wait for its first data (ACC-08)."""
+
+
+class SelectorsEngine(Engine):
+    """OVERLAPPED operations over readiness."""
+
+    name = "selectors"
+
+    def __init__(self, lock: threading.RLock, selector: str = "default") -> None:
+        self._lock = lock
+        self._readiness: Readiness = open_readiness(selector)
+        self._registered: dict[int, Channel] = {}
+        """By descriptor, those that the selector watches."""
+        self._finished: list[Operation] = []
+        """What the next poll returns: ends that may not be seen within their start, and those of a poll that
+        Ctrl-C broke off."""
+        self._paused: dict[Channel, float] = {}
+        """Listeners without a descriptor for the next connection, and when to try again."""
+        self._scarce = False
+        self._blocked = False
+        self._woken = False
+        self._polls = 0
+        self._wakes = 0
+        self._changes = 0
+        self._wake_out, self._wake_in = socket.socketpair()
+        self._wake_out.setblocking(False)
+        self._wake_in.setblocking(False)
+        self._wake_fd = self._wake_out.fileno()
+        self._readiness.add(self._wake_fd, READ)
+
+    # -- handles -----------------------------------------------------------------------------------
+
+    def attach(self, handle: Any, fd: int) -> Channel:
+        handle.setblocking(False)
+        return Channel(handle, fd)
+
+    def detach(self, association: Association) -> list[Operation]:
+        channel = cast("Channel", association)
+        self._watch(channel, 0)
+        self._paused.pop(channel, None)
+        handle = channel.handle()
+        receiving = channel.reading.head is not None and channel.stream
+        if receiving and handle is not None and channel.writing.refusal != nt.STATUS_PIPE_DISCONNECTED:
+            _make_abortive(handle)
+        ended = self.pending(channel)
+        self._finished = [each for each in self._finished if each._association is not channel]
+        channel.reading.drain()
+        channel.writing.drain()
+        for operation in ended:
+            transfer = operation.opcode is not Opcode.ACCEPT and operation.opcode is not Opcode.CONNECT
+            aborted = channel.stream and transfer  # CLOSE-02; else CLOSE-01, CLOSE-04
+            self._end(operation, nt.STATUS_CONNECTION_ABORTED if aborted else nt.STATUS_CANCELLED)
+        return ended
+
+    def shutdown(self, association: Association, how: int) -> None:
+        channel = cast("Channel", association)
+        sock = cast("socket.socket", channel.handle())
+        if how != socket.SHUT_WR:
+            # the system's own would wake the pending receives and hide later data from them (EMU-17)
+            sock.getpeername()  # not connected: say so, as shutdown() would
+            channel.reading.refusal = channel.reading.refusal or nt.STATUS_PIPE_DISCONNECTED
+        if how != socket.SHUT_RD:
+            if channel.writing.head is None:
+                sock.shutdown(socket.SHUT_WR)
+            else:
+                channel.closing = True
+            channel.writing.refusal = channel.writing.refusal or nt.STATUS_PIPE_DISCONNECTED
+
+    def refuse(self, channel: Channel, status: int) -> None:
+        """Let every start on the handle fail with `status`; 0 allows them again."""
+        channel.reading.refusal = channel.writing.refusal = status
+
+    # -- operations --------------------------------------------------------------------------------
+
+    def prepare(self, operation: Operation) -> None:
+        if operation.handle.gettimeout() != 0:
+            operation.handle.setblocking(False)  # somebody changed it since (XFER-05)
+        operations.prepare(self, operation)
+
+    def start(self, operation: Operation) -> bool:
+        queue: Direction[Operation] = operation._queue
+        if queue.start(operation):
+            if operation.opcode is Opcode.CONNECT and _is_verdict(operation._final):
+                # never within the start, even where the system knows at once (CON-04)
+                self._finished.append(operation)
+                self.wake()
+                return False
+            return True
+        channel = operation._association
+        if queue.head is operation and operation.handle.fileno() < 0:
+            # no try was made that could have noticed
+            queue.remove(operation)
+            operation._final = nt.STATUS_INVALID_HANDLE
+            return True
+        if not channel.interest & queue.bit:  # type: ignore[attr-defined]
+            self._watch(channel, channel.interest | queue.bit)  # type: ignore[attr-defined, arg-type]
+        return False
+
+    def cancel(self, operation: Operation, status: int) -> bool:
+        if not operation._queue.remove(operation):
+            return False
+        self._end(operation, status)
+        return True
+
+    def _end(self, operation: Operation, status: int) -> None:
+        """End an operation that is in no queue any more, whatever it was in the middle of."""
+        channel = cast("Channel", operation._association)
+        operation._final = status
+        operation._moved = 0  # also of a send that was under way (SEND-08)
+        if operation.opcode is Opcode.SEND:
+            operation._native = None
+        elif operation.opcode is Opcode.CONNECT:
+            channel.writing.ready = True
+            self.refuse(channel, 0)
+        elif channel.first_receives and operation in channel.first_receives:
+            self._end_first_receive(operation)
+
+    def pending(self, association: Association) -> list[Operation]:
+        channel = cast("Channel", association)
+        return [
+            *channel.reading.waiting(),
+            *channel.writing.waiting(),
+            *channel.first_receives,
+            *(each for each in self._finished if each._association is channel),
+        ]
+
+    # -- accept with data --------------------------------------------------------------------------
+
+    def start_first_receive(self, operation: Operation, sock: socket.socket) -> bool:
+        """An accept has its connection and now waits for data on it. `True` if that is there already."""
+        channel = operation._address = self.attach(sock, sock.fileno())
+        operation._queue = channel.reading
+        operation._perform = self._receive_first
+        listener = cast("Channel", operation._association)
+        listener.first_receives.append(operation)
+        if channel.reading.start(operation):
+            return True
+        self._watch(channel, READ)
+        return False
+
+    def _receive_first(self, operation: Operation) -> int:
+        outcome = operations.receive_first(operation)
+        if outcome:
+            self._end_first_receive(operation)
+        return outcome
+
+    def _end_first_receive(self, operation: Operation) -> None:
+        """The operation is an accept of the listener's again, and its connection nobody's."""
+        listener = cast("Channel", operation._association)
+        self._watch(operation._address, 0)
+        if operation._final >= FAILURES:
+            operation._value[0].close()
+            operation._value = None
+        operation._address = None
+        operation._queue = listener.reading
+        operation._perform = operations.accept
+        listener.first_receives.remove(operation)
+
+    # -- scarcity ----------------------------------------------------------------------------------
+
+    def pause(self, channel: Channel, error: OSError) -> None:
+        """No descriptor for the next connection: stop listening to readiness, which would spin."""
+        if not self._scarce:
+            self._scarce = True
+            logger.warning(
+                "accepting pauses until a descriptor is free: %s; raise the limit (ulimit -n) or close "
+                "connections",
+                error.strerror,
+            )
+        self._paused[channel] = time.monotonic() + SCARCITY_PAUSE
+
+    def _resume(self, finished: list[Operation]) -> None:
+        now = time.monotonic()
+        for channel in [each for each, when in self._paused.items() if when <= now]:
+            del self._paused[channel]
+            channel.reading.on_ready(finished)
+            if channel not in self._paused:
+                self._scarce = False
+                if channel.reading.head is not None:
+                    self._watch(channel, channel.interest | READ)
+
+    # -- readiness ---------------------------------------------------------------------------------
+
+    def poll(self, timeout: float | None) -> list[Operation]:
+        finished = self._finished
+        if finished:
+            timeout = 0
+        if self._paused:
+            pause = max(0.0, min(self._paused.values()) - time.monotonic())
+            timeout = pause if timeout is None else min(timeout, pause)
+        events = self._wait(timeout)
+        registered = self._registered
+        for fd, ready in events:
+            channel = registered.get(fd)
+            if channel is None:
+                self._on_stray(fd)
+                continue
+            idle = 0
+            if ready & NOT_WRITE:
+                reading = channel.reading
+                if reading.head is None:
+                    reading.ready = True
+                    idle = READ
+                else:
+                    reading.on_ready(finished)
+            if ready & NOT_READ:
+                writing = channel.writing
+                if writing.head is None:
+                    writing.ready = True
+                    idle |= WRITE
+                else:
+                    writing.on_ready(finished)
+                    if channel.closing and writing.head is None:
+                        self._send_fin(channel)
+            if idle and channel.interest:
+                self._watch(channel, channel.interest & ~idle)
+        if self._paused:
+            self._resume(finished)
+            for channel in self._paused:
+                self._watch(channel, channel.interest & ~READ)
+        self._finished = []
+        return finished
+
+    def _wait(self, timeout: float | None) -> ReadyList:
+        self._polls += 1
+        self._blocked = True
+        self._lock.release()
+        try:
+            return self._readiness.wait(timeout)
+        except (OSError, ValueError):
+            # poll() and select() trip over descriptors that were closed behind our back
+            reacquire(self._lock)
+            try:
+                if not self._drop_closed():
+                    raise
+            finally:
+                self._lock.release()
+            return []
+        finally:
+            reacquire(self._lock)
+            self._blocked = False
+
+    def _watch(self, channel: Channel, interest: int) -> None:
+        """Ask the selector for `interest`, and for nothing else, of this handle."""
+        before = channel.interest
+        if interest == before:
+            return
+        fd = channel.fd
+        self._changes += 1
+        try:
+            if not before:
+                self._readiness.add(fd, interest)
+                self._registered[fd] = channel
+            elif interest:
+                self._readiness.change(fd, interest)
+            else:
+                # not just empty: errors and hang-ups are reported whatever one asks for
+                if self._registered.get(fd) is channel:
+                    del self._registered[fd]
+                self._readiness.remove(fd)
+        except (OSError, KeyError, ValueError):
+            # closed, which took it out of the selector; the sweep will end what is pending on it
+            if channel.alive():
+                raise
+        channel.interest = interest
+        if self._blocked and not self._readiness.live:
+            self.wake()
+
+    def _drop_closed(self) -> bool:
+        """Take closed descriptors out of the selector; whether there were any."""
+        closed = [channel for channel in self._registered.values() if not channel.alive()]
+        for channel in closed:
+            self._watch(channel, 0)
+        return bool(closed)
+
+    def _on_stray(self, fd: int) -> None:
+        """Readiness of a descriptor that nobody waits for."""
+        if fd == self._wake_fd:
+            self._woken = False
+            with contextlib.suppress(BlockingIOError):
+                while len(self._wake_out.recv(4096)) == 4096:
+                    continue
+            return
+        try:
+            self._readiness.remove(fd)
+        except (OSError, KeyError, ValueError):
+            # closed here, but open in another process or under another number: the selector reports it
+            # for ever and cannot be told not to (EMU-08). Only a new selector is rid of it.
+            self._replace_selector()
+
+    def _replace_selector(self) -> None:
+        old = self._readiness
+        self._readiness = open_readiness(old.name)
+        old.close()
+        self._readiness.add(self._wake_fd, READ)
+        for fd, channel in list(self._registered.items()):
+            try:
+                self._readiness.add(fd, channel.interest)
+            except (OSError, ValueError):
+                del self._registered[fd]
+                channel.interest = 0
+
+    def _send_fin(self, channel: Channel) -> None:
+        channel.closing = False
+        sock = channel.handle()
+        if sock is not None:
+            with contextlib.suppress(OSError):  # the connection is gone, and its FIN with it
+                sock.shutdown(socket.SHUT_WR)
+
+    # -- the engine as a whole ---------------------------------------------------------------------
+
+    def wake(self) -> None:
+        if self._blocked and not self._woken:
+            self._woken = True
+            self._wakes += 1
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        with contextlib.suppress(OSError):  # full of wakes already, or closed: nobody is left to wake
+            self._wake_in.send(b"\0")
+
+    def close(self) -> None:
+        self._readiness.close()
+        self._registered.clear()
+        self._wake_in.close()
+        self._wake_out.close()
+
+    def stats(self) -> dict[str, int]:
+        return {"polls": self._polls, "wakes": self._wakes, "changes": self._changes}
+
+    @staticmethod
+    def capability(opcode: str) -> Capability:
+        how = CAPABILITIES.get(cast("Opcode", opcode))
+        if how is None:
+            return Capability("unsupported", f"there is no operation {opcode!r} in this version of netpoll")
+        return Capability("emulated", how)
+
+
+def _is_verdict(status: int) -> bool:
+    """Whether a connect failed because of the network, and not because it was asked wrongly."""
+    return status in (
+        0,
+        nt.STATUS_CONNECTION_REFUSED,
+        nt.STATUS_CONNECTION_RESET,
+        nt.STATUS_IO_TIMEOUT,
+        nt.STATUS_NETWORK_UNREACHABLE,
+        nt.STATUS_HOST_UNREACHABLE,
+    )
+
+
+def _make_abortive(sock: socket.socket) -> None:
+    """Closing with a receive pending resets the connection (CLOSE-07)."""
+    with contextlib.suppress(OSError):  # closed already
+        sock.getpeername()
+        linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

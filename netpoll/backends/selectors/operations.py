@@ -1,0 +1,386 @@
+"""One try of each operation: the functions that a queue calls when an operation's turn has come.
+
+Each takes the operation, makes one non-blocking attempt and answers an outcome of `queues`. What it found
+out is left in `_final`, `_moved` and `_value`, which nobody looks at before the completion is taken.
+`prepare` chooses the function once, so that no try has to ask again what kind of operation it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from netpoll import buffers
+from netpoll import status as nt
+from netpoll.backends.queues import BLOCKED, DONE, EXHAUSTED, MOVED
+from netpoll.overlapped import Opcode, Overlapped
+
+if TYPE_CHECKING:
+    from netpoll.backends.selectors.engine import Channel, SelectorsEngine
+
+    Operation = Overlapped[Any]
+
+DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
+"""With every call, so that a `setblocking(True)` after the association cannot stop the port (XFER-05)."""
+NOSIGNAL: Final[int] = getattr(socket, "MSG_NOSIGNAL", 0)
+MSG_TRUNC: Final[int] = getattr(socket, "MSG_TRUNC", 0)
+IOV_MAX: Final = 1024
+"""Buffers in one system call; longer lists go out in several."""
+HAS_MSG: Final = hasattr(socket.socket, "recvmsg_into")
+"""Whether Python has vectored calls here; on Windows it has not, and the data is copied instead."""
+
+TRANSIENT: Final = frozenset(
+    getattr(errno, name) for name in ("ECONNABORTED", "EPROTO") if hasattr(errno, name)
+)
+"""A client that went away before it was accepted. The accept goes on; the listener is fine (ACC-12)."""
+SCARCE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""Nothing wrong with the listener, but there is no room for another connection now."""
+CONNECTING: Final = frozenset(
+    getattr(errno, name)
+    for name in ("EINPROGRESS", "EALREADY", "EINTR", "WSAEWOULDBLOCK")
+    if hasattr(errno, name)
+)
+
+
+def prepare(engine: SelectorsEngine, operation: Operation) -> None:
+    """Choose the try and look up what it needs.
+
+    :raises OSError: the state of the handle does not allow the operation
+    """
+    channel = cast("Channel", operation._association)
+    opcode = operation.opcode
+    if opcode is Opcode.ACCEPT:
+        operation._queue = channel.reading
+        operation._perform = accept
+        operation._call = operation.handle.accept
+        operation._native = engine
+    elif opcode is Opcode.CONNECT:
+        _prepare_connect(engine, operation, channel)
+    elif opcode is Opcode.SEND:
+        operation._queue = channel.writing
+        _prepare_send(operation)
+    else:
+        operation._queue = channel.reading
+        _prepare_receive(operation, channel)
+
+
+# -- receive -----------------------------------------------------------------------------------------
+
+
+def _prepare_receive(operation: Operation, channel: Channel) -> None:
+    sock = operation.handle
+    operation._socket_flags = operation.flags | DONTWAIT
+    if not channel.stream:
+        operation._call = sock.recvmsg_into if HAS_MSG else sock.recv_into
+        operation._perform = receive_message if HAS_MSG else receive
+    elif isinstance(operation._pinned, list):
+        operation._call = sock.recvmsg_into if HAS_MSG else sock.recv
+        operation._perform = receive_scattered if HAS_MSG else receive_copied
+    else:
+        operation._call = sock.recv_into
+        operation._perform = receive
+
+
+def receive(operation: Operation) -> int:
+    """Into one buffer, with whatever is there (RECV-03)."""
+    size = operation._size
+    if not size:
+        return await_readability(operation)
+    try:
+        moved = operation._moved = operation._call(operation._view, 0, operation._socket_flags)
+    except BlockingIOError:
+        return BLOCKED
+    except OSError as error:
+        return fail(operation, error)
+    if not moved:
+        return end_of_stream(operation)
+    operation._final = 0
+    # after a short read the next try would block: save the system call
+    return DONE if moved == size else EXHAUSTED
+
+
+def receive_scattered(operation: Operation) -> int:
+    """Into several buffers, filled in order (RECV-11)."""
+    if not operation._size:
+        return await_readability(operation)
+    try:
+        moved, _, _, _ = operation._call(operation._view[:IOV_MAX], 0, operation._socket_flags)
+    except BlockingIOError:
+        return BLOCKED
+    except OSError as error:
+        return fail(operation, error)
+    operation._moved = moved
+    if not moved:
+        return end_of_stream(operation)
+    operation._final = 0
+    return DONE
+
+
+def receive_copied(operation: Operation) -> int:
+    """Into several buffers, where Python has no vectored receive."""
+    if not operation._size:
+        return await_readability(operation)
+    try:
+        data = operation._call(min(operation._size, 1 << 20), operation._socket_flags)
+    except BlockingIOError:
+        return BLOCKED
+    except OSError as error:
+        return fail(operation, error)
+    operation._moved = len(data)
+    if not data:
+        return end_of_stream(operation)
+    buffers.scatter(memoryview(data), operation._view)
+    operation._final = 0
+    return DONE
+
+
+def receive_message(operation: Operation) -> int:
+    """One datagram. What does not fit is lost, and said to be (UDP-01, EMU-19)."""
+    view = operation._view
+    views = view if isinstance(view, list) else [view]
+    try:
+        moved, _, flags, _ = operation._call(views[:IOV_MAX], 0, operation._socket_flags)
+    except BlockingIOError:
+        return BLOCKED
+    except OSError as error:
+        return fail(operation, error)
+    operation._moved = moved
+    operation._final = nt.STATUS_BUFFER_OVERFLOW if flags & MSG_TRUNC else 0
+    return DONE
+
+
+def await_readability(operation: Operation) -> int:
+    """A stream receive without room: a probe that consumes nothing (RECV-01, EMU-20).
+
+    A receive of nothing would return at once, so look at one byte instead.
+    """
+    try:
+        operation.handle.recv(1, socket.MSG_PEEK | DONTWAIT)
+    except BlockingIOError:
+        return BLOCKED
+    except OSError as error:
+        return fail(operation, error)
+    operation._moved = 0
+    operation._final = 0
+    return DONE
+
+
+def end_of_stream(operation: Operation) -> int:
+    """A stream receive of nothing: the peer's FIN (RECV-04), unless a reset went before (EMU-15)."""
+    channel = cast("Channel", operation._association)
+    operation._moved = 0
+    operation._final = nt.STATUS_CONNECTION_RESET if channel.reset else 0
+    return DONE
+
+
+# -- send --------------------------------------------------------------------------------------------
+
+
+def _prepare_send(operation: Operation) -> None:
+    sock = operation.handle
+    operation._socket_flags = operation.flags | DONTWAIT | NOSIGNAL
+    operation._native = None
+    several = isinstance(operation._pinned, list)
+    operation._call = sock.sendmsg if several and HAS_MSG else sock.send
+    operation._perform = send_gathered if several else send
+
+
+def send(operation: Operation) -> int:
+    """All of one buffer, however many tries it takes (SEND-04, EMU-04)."""
+    # while the send is under way, _native is what is left of the view
+    view = operation._native or operation._view
+    while True:
+        try:
+            moved = operation._call(view, operation._socket_flags)
+        except BlockingIOError:
+            return BLOCKED
+        except OSError as error:
+            operation._native = None
+            return fail(operation, error)
+        if moved == len(view):
+            operation._native = None
+            operation._moved = operation._size
+            operation._final = 0
+            return DONE
+        view = operation._native = view[moved:]
+
+
+def send_gathered(operation: Operation) -> int:
+    """All of several buffers."""
+    left = operation._native or operation._view
+    while True:
+        try:
+            if HAS_MSG:
+                moved = operation._call(left[:IOV_MAX], (), operation._socket_flags)
+            else:
+                moved = operation._call(b"".join(left[:IOV_MAX]), operation._socket_flags)
+        except BlockingIOError:
+            operation._native = left
+            return BLOCKED
+        except OSError as error:
+            operation._native = None
+            return fail(operation, error)
+        left = buffers.after(left, moved)
+        if not left:
+            operation._native = None
+            operation._moved = operation._size
+            operation._final = 0
+            return DONE
+
+
+# -- accept ------------------------------------------------------------------------------------------
+
+
+def accept(operation: Operation) -> int:
+    """One connection; with `receive=`, its first data too (ACC-07, ACC-08)."""
+    while True:
+        try:
+            sock, address = operation._call()
+        except BlockingIOError:
+            return BLOCKED
+        except OSError as error:
+            if error.errno in TRANSIENT:
+                continue
+            if error.errno in SCARCE:
+                operation._native.pause(operation._association, error)
+                return BLOCKED
+            return fail(operation, error)
+        operation._value = sock, address
+        operation._moved = 0
+        operation._final = 0
+        if operation._view is None:
+            return DONE
+        engine: SelectorsEngine = operation._native
+        return DONE if engine.start_first_receive(operation, sock) else MOVED
+
+
+def receive_first(operation: Operation) -> int:
+    """The data that an accept waits for: any amount, or the end of the stream (ACC-08, ACC-09)."""
+    sock, _ = operation._value
+    try:
+        operation._moved = sock.recv_into(operation._view, 0, DONTWAIT)
+    except BlockingIOError:
+        return BLOCKED
+    except OSError as error:
+        return fail(operation, error)
+    operation._final = 0
+    return DONE
+
+
+# -- connect -----------------------------------------------------------------------------------------
+
+
+def _prepare_connect(engine: SelectorsEngine, operation: Operation, channel: Channel) -> None:
+    sock = operation.handle
+    operation._queue = channel.writing
+    operation._call = sock.connect_ex
+    operation._perform = connect
+    operation._native = None
+    if not channel.stream:  # CON-10
+        raise nt.make_exception(
+            nt.STATUS_NOT_SUPPORTED,
+            inline=True,
+            message="a datagram socket is not connected by an operation; call its connect() instead",
+        )
+    if channel.writing.head is not None or _is_listening(sock):  # CON-01
+        raise nt.make_exception(
+            nt.STATUS_INVALID_PARAMETER,
+            inline=True,
+            message="the socket is listening, or has an operation pending that goes before a connect",
+        )
+    if not channel.connected:
+        channel.reset = False
+        engine.refuse(channel, 0)
+
+
+def _is_listening(sock: socket.socket) -> bool:
+    try:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except (OSError, AttributeError):
+        return False  # macOS and Windows cannot always tell; connect() will
+
+
+def connect(operation: Operation) -> int:
+    """The first try of a connect: it always has its end in a packet, never here (CON-04)."""
+    channel = cast("Channel", operation._association)
+    code = operation._call(operation._address)
+    if code in CONNECTING:
+        # transfers are refused meanwhile, as on Windows (CON-09)
+        channel.reading.refusal = channel.writing.refusal = nt.STATUS_INVALID_CONNECTION
+        operation._perform = finish_connect
+        return BLOCKED
+    return _connected(operation, channel, code)
+
+
+def finish_connect(operation: Operation) -> int:
+    """Writable: the connection stands, or SO_ERROR says why not."""
+    channel = cast("Channel", operation._association)
+    sock: socket.socket = operation.handle
+    try:
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not code:
+            sock.getpeername()
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            return BLOCKED  # woken for nothing
+        code = error.errno or errno.EIO
+    operation._perform = connect
+    return _connected(operation, channel, code)
+
+
+def _connected(operation: Operation, channel: Channel, code: int) -> int:
+    channel.reading.refusal = channel.writing.refusal = 0
+    operation._moved = 0
+    if code:
+        operation._final = nt.from_errno(code)
+        return DONE
+    channel.connected = True
+    channel.reading.ready = False  # nothing can have come yet that readiness would not tell
+    if not operation._size:
+        operation._final = 0
+        return DONE
+    # the data that goes out with the connection; a copy, taken at the start (CON-02, CON-03)
+    operation._socket_flags = DONTWAIT | NOSIGNAL
+    operation._call = operation.handle.send
+    operation._perform = send
+    return send(operation)
+
+
+# -- failure -----------------------------------------------------------------------------------------
+
+
+def fail(operation: Operation, error: OSError) -> int:
+    """End `operation` with what the system said."""
+    channel = cast("Channel", operation._association)
+    number = error.errno or errno.EIO
+    operation._moved = 0
+    if number == errno.EPIPE:
+        status = _what_epipe_means(operation.handle)
+    else:
+        status = nt.from_errno(
+            number,
+            datagram=not channel.stream,
+            receiving=operation._queue is channel.reading,
+        )
+    operation._final = status
+    if status == nt.STATUS_CONNECTION_RESET and channel.stream and operation.opcode is not Opcode.ACCEPT:
+        # Linux says it once and then pretends an end of stream: remember (EMU-15, RECV-07)
+        channel.reset = True
+        channel.reading.refusal = channel.writing.refusal = status
+        channel.connected = False
+    return DONE
+
+
+def _what_epipe_means(sock: socket.socket) -> int:
+    """This side shut down sending (10058), or the peer is gone (10054), or never was there (10057). EMU-16.
+
+    After shutdown() a socket still has a peer; after a reset it has a name, but no peer.
+    """
+    try:
+        sock.getpeername()
+    except OSError:
+        name = sock.getsockname()
+        never_bound = isinstance(name, tuple) and not name[1]
+        return nt.STATUS_INVALID_CONNECTION if never_bound else nt.STATUS_CONNECTION_RESET
+    return nt.STATUS_PIPE_DISCONNECTED

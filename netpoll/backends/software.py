@@ -1,0 +1,658 @@
+"""What software backends share: the packet queue, the waiters, the concurrency limit, timers, routines.
+
+One lock guards a port. The engine's system calls are made under it, except the one that waits: a lock per
+handle would let two threads send at once, but they share the interpreter anyway, and each lock costs 75 ns
+an operation.
+
+Any number of threads may wait. One of them, the *poller*, runs the engine; the others sleep on a lock of
+their own. Whoever has a packet hands it to the waiter that came last (PORT-07), be that the poller or not;
+a poller that leaves makes another waiter the poller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from netpoll import status as nt
+from netpoll.backends import routines
+from netpoll.backends.base import Association, Backend, Capability, Engine, Inflight
+from netpoll.errors import PortClosed
+from netpoll.overlapped import Completion, Opcode, Overlapped
+
+if TYPE_CHECKING:
+    from netpoll.backends.routines import RoutineQueue
+
+    AnyOverlapped = Overlapped[Any]
+
+PENDING = nt.STATUS_PENDING
+FAILURES = 0xC0000000
+"""Statuses from here on are errors; below, from 0x80000000, are warnings, which do queue a packet."""
+TURNS_WITHOUT_POLL = 32
+"""Batches taken from the queue before the engine is asked again, so that packets that never run dry
+(posted ones, say) do not starve the handles and the timers."""
+SWEEP = 0.05, 0.5
+"""Seconds between looks for handles that were closed behind our back: in a busy port, and at most, in an
+idle one. Readiness says nothing of them: the kernel forgets a descriptor silently when it is closed."""
+SWEEP_PER_HANDLE = 20e-6
+"""Seconds to add for each handle, which bounds the cost of looking to about half a per cent."""
+LIVENESS = 0.5
+"""Seconds after which a waiter that the concurrency limit holds back looks for threads that have died
+while they counted as running."""
+
+
+class _Waiter:
+    """A thread that waits on the port."""
+
+    __slots__ = ("packets", "routines", "signal", "thread")
+
+    def __init__(self, thread: threading.Thread | None = None) -> None:
+        self.signal = threading.Lock()
+        self.signal.acquire()
+        self.packets: list[AnyOverlapped | Completion] = []
+        """What was handed to it."""
+        self.thread = thread
+        """Who it is, where the concurrency limit has to know."""
+        self.routines: RoutineQueue | None = None
+        """The routines that it may run, if the wait is alertable."""
+
+    def wake(self) -> None:
+        """End its sleep, or its next one. Wakes coalesce."""
+        if self.signal.locked():
+            # two threads may see it locked; the second release is the one wake too many
+            with contextlib.suppress(RuntimeError):
+                self.signal.release()
+
+
+class SoftwarePort(Backend):
+    """A completion port over an `Engine`."""
+
+    def __init__(
+        self,
+        make_engine: Callable[[threading.RLock], Engine],
+        concurrency: int,
+        max_inflight: int | None,
+    ) -> None:
+        # reentrant because only such a lock tells a thread that Ctrl-C interrupted whether it holds it
+        self._lock = threading.RLock()
+        self._engine = make_engine(self._lock)
+        self.name = self._engine.name
+        self._concurrency = concurrency
+        self._max_inflight = max_inflight
+        self._guarded = max_inflight is not None
+        """Whether a start has more to check than usual: one test in the hot path instead of two."""
+        self._packets: deque[AnyOverlapped | Completion] = deque()
+        """Finished operations, and ready-made packets that were posted."""
+        self._turns = TURNS_WITHOUT_POLL
+        self._waiters: list[_Waiter] = []
+        """Those that take packets and have none yet; the last one is served first."""
+        self._bystanders: list[_Waiter] = []
+        """Those that wait for something else and take none."""
+        self._poller: _Waiter | None = None
+        self._running: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        """Threads between taking a packet and their next wait; kept only under a concurrency limit."""
+        self._associations: dict[int, Association] = {}
+        self._sweep_interval, _ = SWEEP
+        self._next_sweep = 0.0
+        self._now = time.monotonic()
+        """The time of the last poll: good enough for the age of an operation, and free."""
+        self._timers: list[tuple[float, int, AnyOverlapped]] = []
+        self._timer_numbers = count()
+        self._started = 0
+        self._inline = 0
+        self._taken = 0
+        """Operations whose end the program has seen."""
+        self._posted = 0
+        self._posted_taken = 0
+        self._waits = 0
+        self._waiting = 0
+        self._closed = False
+        # bound once: an attribute chain costs 20 ns in each start
+        self._acquire = self._lock.acquire
+        self._release = self._lock.release
+        self._begin = self._engine.start
+
+    # -- handles ---------------------------------------------------------------------------------
+
+    def associate(self, handle: Any, key: Any, skip_on_success: bool) -> None:
+        with self._lock:
+            self._check_open()
+            association = self._look_up(handle)
+            association.key = key
+            association.skip_on_success = skip_on_success
+            association.associated = True
+
+    def _look_up(self, handle: Any) -> Association:
+        """The record of `handle`, made on first sight."""
+        fd = handle.fileno()
+        if fd < 0:
+            raise nt.make_exception(nt.STATUS_INVALID_HANDLE, inline=True)
+        association = self._associations.get(fd)
+        if association is not None:
+            if association.handle() is handle:
+                return association
+            # the number was closed behind our back and now belongs to another socket
+            self._retire(association)
+        association = self._associations[fd] = self._engine.attach(handle, fd)
+        return association
+
+    def _known(self, handle: Any) -> Association | None:
+        association = self._associations.get(handle.fileno())
+        if association is None or association.handle() is not handle:
+            # by identity: a closed socket has no number any more
+            for association in self._associations.values():
+                if association.handle() is handle:
+                    return association
+            return None
+        return association
+
+    def _retire(self, association: Association) -> None:
+        if self._associations.get(association.fd) is association:
+            del self._associations[association.fd]
+        self._finish_batch(self._engine.detach(association))
+
+    def _sweep(self, now: float) -> None:
+        """Retire the handles that were closed behind our back."""
+        for association in [each for each in self._associations.values() if not each.alive()]:
+            self._retire(association)
+        interval = max(self._sweep_interval, SWEEP_PER_HANDLE * len(self._associations))
+        self._next_sweep = now + interval
+        self._sweep_interval = min(2 * self._sweep_interval, SWEEP[1])
+
+    def detach(self, handle: Any, release: Callable[[], object]) -> None:
+        with self._lock:
+            association = self._known(handle)
+            if association is not None:
+                self._retire(association)
+            release()
+
+    def shutdown(self, handle: Any, how: int) -> None:
+        with self._lock:
+            self._check_open()
+            self._engine.shutdown(self._look_up(handle), how)
+
+    # -- operations ------------------------------------------------------------------------------
+
+    def prepare(self, operation: AnyOverlapped) -> None:
+        with self._lock:
+            self._check_open()
+            association = operation._association = self._look_up(operation.handle)
+            if operation.routine is not None and association.associated:
+                raise nt.make_exception(  # ASSOC-12
+                    nt.STATUS_INVALID_PARAMETER,
+                    inline=True,
+                    message="a handle that is associated with a port takes no completion routine",
+                )
+            operation._plain = (
+                association.associated
+                and not association.skip_on_success
+                and operation.packet
+                and operation.event is None
+                and operation.opcode is not Opcode.CONNECT
+            )
+            self._engine.prepare(operation)
+
+    def start(self, operation: AnyOverlapped) -> None:
+        # acquire() and release() cost 75 ns, a with statement 150. The acquire stands inside the try,
+        # so that a signal handler that raises right after it leaves no lock behind.
+        try:
+            self._acquire()
+            if self._guarded:
+                self._check_room()
+            if not operation._plain:
+                self._begin_special(operation)
+            operation._in_use = True
+            operation.status = operation._final = PENDING
+            operation._since = self._now
+            self._started += 1
+            if self._begin(operation):
+                if operation._plain and not operation._final:
+                    self._inline += 1
+                    self._packets.append(operation)
+                    if self._waiters:
+                        self._distribute()
+                else:
+                    self._finish_inline(operation)
+            elif operation._timeout is not None:
+                self._set_timer(operation)
+        finally:
+            try:
+                self._release()
+            except RuntimeError:  # Ctrl-C while waiting for the lock: it never was ours
+                self._check_lock()
+
+    def _check_lock(self) -> None:
+        assert not self._lock._is_owned()  # type: ignore[attr-defined]
+
+    def _begin_special(self, operation: AnyOverlapped) -> None:
+        """The part of a start that only operations with an event or a routine need."""
+        if operation.opcode is Opcode.CONNECT:
+            self._engine.prepare(operation)  # the state of the socket decides, every time
+        if operation.event is not None:
+            operation.event.clear()  # OVL-16
+        if operation.routine is not None:
+            operation._routines = routines.current()
+            operation._routines.expect(self)
+
+    def _finish_inline(self, operation: AnyOverlapped) -> None:
+        """The operation ended within its start, and not in the plainest way."""
+        if operation._final >= FAILURES:
+            # failures at once have no packet, no event and no routine (XFER-03). What is only a
+            # warning has them: a truncated datagram is a start that returns (UDP-02).
+            self._started -= 1
+            operation._in_use = False
+            operation.status = operation._final
+            operation.transferred = 0
+            if operation._routines is not None:
+                operation._routines.forget(self)
+                operation._routines = None
+            raise nt.make_exception(operation._final, inline=True)
+        self._inline += 1
+        association = operation._association
+        if association.associated and association.skip_on_success:  # MODE-03
+            self._settle(operation)
+            operation._in_use = False
+            if operation.event is not None:
+                operation.event.set()
+        else:
+            self._finish(operation)
+
+    def _settle(self, operation: AnyOverlapped) -> None:
+        """Let the program see how an operation without a packet ended."""
+        operation.status = operation._final
+        operation.transferred = operation._moved
+        self._taken += 1
+
+    def _finish(self, operation: AnyOverlapped) -> None:
+        """An operation has ended: tell whoever is to know. Exactly once per start."""
+        if operation._routines is not None:
+            queue, operation._routines = operation._routines, None
+            self._settle(operation)
+            queue.add(operation, self)
+        elif operation.packet and operation._association.associated:
+            if operation.event is not None:  # OVL-05: visible before the packet is taken
+                operation.status = operation._final
+                operation.transferred = operation._moved
+            self._packets.append(operation)
+            if self._waiters:
+                self._distribute()
+        else:
+            self._settle(operation)
+            operation._in_use = False
+        if operation.event is not None:
+            operation.event.set()
+        if self._bystanders:
+            self._wake_bystanders()
+
+    def cancel(self, operation: AnyOverlapped) -> bool:
+        with self._lock:
+            return self._stop(operation, nt.STATUS_CANCELLED)
+
+    def _stop(self, operation: AnyOverlapped, status: int) -> bool:
+        if not operation._in_use or operation._final != PENDING:
+            return False
+        if not self._engine.cancel(operation, status):
+            return False
+        if operation._final != PENDING:
+            self._finish(operation)
+        return True
+
+    def cancel_all(self, handle: Any) -> bool:
+        with self._lock:
+            self._check_open()
+            association = self._known(handle)
+            if association is None:
+                return False
+            pending = self._engine.pending(association)
+            return any([self._stop(operation, nt.STATUS_CANCELLED) for operation in pending])
+
+    def flush(self) -> None:
+        return  # every start has gone to the system by the time it returns
+
+    def inflight(self) -> list[Inflight]:
+        now = time.monotonic()
+        with self._lock:
+            handed = [packet for waiter in self._waiters for packet in waiter.packets]
+            operations = [
+                packet for packet in (*self._packets, *handed) if isinstance(packet, Overlapped)
+            ]
+            return [
+                Inflight(
+                    opcode=operation.opcode or Opcode.RECV_INTO,
+                    handle=operation.handle,
+                    key=operation._association.key,
+                    age=now - operation._since,
+                    overlapped=operation,
+                )
+                for operation in (*self._pending(), *operations)
+            ]
+
+    def _pending(self) -> list[AnyOverlapped]:
+        associations = self._associations.values()
+        return [each for association in associations for each in self._engine.pending(association)]
+
+    def _check_room(self) -> None:
+        self._check_open()
+        limit = self._max_inflight
+        in_use = self._started - (self._taken - self._posted_taken)
+        if limit is not None and in_use >= limit:
+            raise nt.make_exception(
+                nt.STATUS_QUOTA_EXCEEDED,
+                inline=True,
+                message=f"max_inflight: {limit} operations are in use; take completions first",
+            )
+
+    # -- timers ----------------------------------------------------------------------------------
+
+    def _set_timer(self, operation: AnyOverlapped) -> None:
+        assert operation._timeout is not None
+        deadline = operation._deadline = time.monotonic() + operation._timeout
+        heapq.heappush(self._timers, (deadline, next(self._timer_numbers), operation))
+        if self._timers[0][2] is operation:
+            self._engine.wake()
+        if len(self._timers) > 64 and len(self._timers) > 4 * (self._started - self._taken):
+            # operations mostly end before their time: do not let dead entries pile up
+            self._timers = [entry for entry in self._timers if self._is_due_to_run(entry)]
+            heapq.heapify(self._timers)
+
+    @staticmethod
+    def _is_due_to_run(entry: tuple[float, int, AnyOverlapped]) -> bool:
+        deadline, _, operation = entry
+        return operation._final == PENDING and operation._deadline == deadline
+
+    def _run_timers(self) -> float | None:
+        """Stop what is overdue; seconds until the next timer, if any."""
+        timers = self._timers
+        while timers:
+            if self._is_due_to_run(timers[0]):
+                left = timers[0][0] - time.monotonic()
+                if left > 0:
+                    return left
+                self._stop(timers[0][2], nt.STATUS_IO_TIMEOUT)
+            heapq.heappop(timers)
+        return None
+
+    # -- packets ---------------------------------------------------------------------------------
+
+    def post(self, completion: Completion) -> None:
+        with self._lock:
+            self._check_open()
+            self._posted += 1
+            self._packets.append(completion)
+            if self._waiters:
+                self._distribute()
+
+    def dequeue(self, limit: int, timeout: float | None, alertable: bool) -> list[Completion]:
+        try:
+            self._acquire()  # inside the try: see start()
+            if self._packets and self._turns and not self._concurrency and not alertable:
+                self._turns -= 1
+                return self._take(limit)
+            return self._wait(limit, timeout, alertable)
+        finally:
+            try:
+                self._release()
+            except RuntimeError:
+                self._check_lock()
+
+    def _take(self, limit: int) -> list[Completion]:
+        packets = self._packets
+        if len(packets) <= limit:
+            batch = list(packets)
+            packets.clear()
+        else:
+            batch = [packets.popleft() for _ in range(limit)]
+        return self._open(batch)
+
+    def _open(self, batch: list[AnyOverlapped | Completion]) -> list[Completion]:
+        """Turn finished operations into completions: here `status` becomes visible (OVL-04)."""
+        taken: list[Completion] = []
+        append = taken.append
+        new = Completion
+        for operation in batch:
+            if operation.__class__ is new:  # posted. An exact test, 20 ns less than isinstance
+                self._posted_taken += 1
+                append(operation)  # type: ignore[arg-type]
+                continue
+            completion = new()
+            completion.key = operation._association.key  # type: ignore[union-attr]
+            completion.overlapped = operation
+            completion.transferred = operation.transferred = operation._moved  # type: ignore[union-attr]
+            status = completion.status = operation.status = operation._final  # type: ignore[union-attr]
+            completion.error = nt.win32_error(status) if status else 0
+            operation._in_use = False  # type: ignore[union-attr]
+            append(completion)
+        self._taken += len(taken)
+        return taken
+
+    def _distribute(self) -> None:
+        """Hand packets, oldest first, to waiters, youngest first, as far as the concurrency limit allows."""
+        while self._packets and self._waiters and self._may_run():
+            waiter = self._waiters.pop()
+            waiter.packets.append(self._packets.popleft())
+            if waiter.thread is not None:
+                self._running.add(waiter.thread)
+            self._wake(waiter)
+
+    def _may_run(self) -> bool:
+        """Whether one more thread may have a packet (PORT-04, PORT-05, EMU-12)."""
+        limit = self._concurrency
+        return not limit or sum(thread.is_alive() for thread in self._running) < limit
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    def _wait(self, limit: int, timeout: float | None, alertable: bool) -> list[Completion]:
+        self._check_open()
+        self._waits += 1
+        self._turns = TURNS_WITHOUT_POLL
+        me = _Waiter()
+        if self._concurrency:
+            me.thread = threading.current_thread()
+            self._running.discard(me.thread)
+        if alertable:
+            me.routines = routines.current()
+        self._waiters.append(me)
+        self._waiting += 1
+        try:
+            if self._packets:
+                self._distribute()
+            self._drive(me, me.packets.__len__, timeout)
+        except BaseException:
+            # a signal handler raised, or the port was closed: what was handed to us goes back
+            self._packets.extendleft(reversed(me.packets))
+            me.packets.clear()
+            if me.thread is not None:
+                self._running.discard(me.thread)
+            raise
+        finally:
+            self._waiting -= 1
+            if not me.packets:
+                with contextlib.suppress(ValueError):  # handed a packet that went back: not in there
+                    self._waiters.remove(me)
+                if self._packets:
+                    self._distribute()
+        if me.packets:
+            # one packet woke us, and whatever else is there comes along (PORT-21)
+            while self._packets and len(me.packets) < limit:
+                me.packets.append(self._packets.popleft())
+            return self._open(me.packets)
+        if me.routines is not None and me.routines.due:
+            self._release()
+            try:
+                me.routines.run()
+            finally:
+                reacquire(self._lock)
+        return []
+
+    def wait_for(self, finished: Callable[[], object], timeout: float | None) -> bool:
+        with self._lock:
+            if self._closed:
+                return bool(finished())
+            me = _Waiter()
+            self._bystanders.append(me)
+            try:
+                self._drive(me, finished, timeout)
+            finally:
+                self._bystanders.remove(me)
+            return bool(finished())
+
+    def _drive(self, me: _Waiter, finished: Callable[[], object], timeout: float | None) -> None:
+        """Be the poller, or sleep while somebody else is, until `finished`, routines are due, or timeout."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        due = me.routines
+        if due is not None:
+            due.alert(lambda: self._alert(me))
+        looked = False
+        try:
+            while not finished():
+                if self._closed:
+                    raise nt.make_exception(nt.STATUS_ABANDONED_WAIT_0)
+                if due is not None and due.due:
+                    return
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    if looked:
+                        return
+                    left = 0.0
+                looked = True
+                if self._concurrency and self._packets and (left is None or left > LIVENESS):
+                    left = LIVENESS
+                if self._poller is None:
+                    self._poll(me, left)
+                else:
+                    self._sleep(me, left)
+                if self._concurrency and self._packets:
+                    self._distribute()
+        finally:
+            if due is not None:
+                due.alert(None)
+            if self._poller is None and (self._waiters or self._bystanders):
+                self._promote(me)
+
+    def _poll(self, me: _Waiter, left: float | None) -> None:
+        """Run the engine once."""
+        self._poller = me
+        try:
+            now = self._now = time.monotonic()
+            if now >= self._next_sweep:
+                self._sweep(now)
+            if self._timers:
+                due = self._run_timers()
+                if due is not None and (left is None or due < left):
+                    left = due
+            if left is None or left > self._next_sweep - now:
+                left = self._next_sweep - now
+            if me.packets:
+                left = 0.0
+            finished = self._engine.poll(left)
+            if finished:
+                self._sweep_interval = SWEEP[0]
+                self._finish_batch(finished)
+        finally:
+            self._poller = None
+            if self._closed:
+                self._engine.close()
+
+    def _finish_batch(self, operations: list[AnyOverlapped]) -> None:
+        packets = self._packets
+        for operation in operations:
+            if operation._plain:
+                packets.append(operation)
+            else:
+                self._finish(operation)
+        if self._waiters:
+            self._distribute()
+        if self._bystanders:
+            self._wake_bystanders()
+
+    def _sleep(self, me: _Waiter, left: float | None) -> None:
+        """Wait for a signal from the poller or from whoever has a packet."""
+        self._release()
+        try:
+            me.signal.acquire(timeout=-1 if left is None else left)
+        finally:
+            reacquire(self._lock)
+
+    def _wake(self, waiter: _Waiter) -> None:
+        if waiter is self._poller:
+            self._engine.wake()
+        else:
+            waiter.wake()
+
+    def _wake_bystanders(self) -> None:
+        for waiter in self._bystanders:
+            self._wake(waiter)
+
+    def _alert(self, waiter: _Waiter) -> None:
+        """A routine of the waiter's thread is due. Called with the lock of another port, or of none, so it
+        must not look at who polls: wake both ways."""
+        waiter.wake()
+        self._engine.interrupt()
+
+    def _promote(self, leaving: _Waiter) -> None:
+        """Nobody runs the engine: wake one who waits, so that it does."""
+        for group in (self._waiters, self._bystanders):
+            for waiter in reversed(group):
+                if waiter is not leaving:
+                    waiter.wake()
+                    return
+
+    # -- the port as a whole ---------------------------------------------------------------------
+
+    def capability(self, opcode: str) -> Capability:
+        return self._engine.capability(opcode)
+
+    def stats(self) -> dict[str, int]:
+        with self._lock:
+            return {
+                "started": self._started,
+                "inline": self._inline,
+                "taken": self._taken - self._posted_taken,
+                "inflight": self._started - (self._taken - self._posted_taken),
+                "posted": self._posted,
+                "queued": len(self._packets),
+                "waits": self._waits,
+                "waiting": self._waiting,
+                **self._engine.stats(),
+            }
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = self._guarded = True
+            for operation in self._pending():
+                if not self._stop(operation, nt.STATUS_CANCELLED):
+                    self._finish(operation)
+            # nobody can take these any more, so their end becomes visible now
+            for packet in self._packets:
+                if isinstance(packet, Overlapped):
+                    self._settle(packet)
+                    packet._in_use = False
+            self._packets.clear()
+            self._timers.clear()
+            for waiter in (*self._waiters, *self._bystanders):
+                self._wake(waiter)
+            if self._poller is None:
+                self._engine.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise nt.make_exception(nt.STATUS_INVALID_HANDLE, kind=PortClosed, message="the port is closed")
+
+
+def reacquire(lock: threading.RLock) -> None:
+    """Take a lock back that was released around a blocking call, even if Ctrl-C falls into it."""
+    try:
+        lock.acquire()
+    except BaseException:
+        if not lock._is_owned():  # type: ignore[attr-defined]
+            reacquire(lock)
+        raise

@@ -1,0 +1,100 @@
+"""Buffer lists: what an operation reads into or writes from, checked once and pinned.
+
+A pinned buffer is a byte-wise `memoryview`. The export keeps the object alive and makes its owner refuse
+to resize (a `bytearray` raises `BufferError`), which is what "the buffers belong to the operation"
+(OVL-07) means in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias, Union, cast
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+else:  # the name exists at run time from Python 3.12 on only
+    Buffer = object
+
+BufferList: TypeAlias = Union["Buffer", Sequence["Buffer"]]
+"""One buffer, or a sequence of them (WSABUF scatter and gather)."""
+
+Pinned: TypeAlias = memoryview | list[memoryview]
+"""One byte-wise view, or a list of two or more: the two shapes that the backends distinguish."""
+
+
+def pin(buffers: BufferList, *, writable: bool) -> Pinned:
+    """Export `buffers` as byte-wise views, in order.
+
+    :raises TypeError: something is not a buffer, or is read-only where data is to be stored
+    :raises ValueError: a buffer is not C-contiguous, or the sequence is empty (XFER-09)
+    """
+    if isinstance(buffers, (list, tuple)):
+        views = [_view(buffer, writable) for buffer in cast("Sequence[Buffer]", buffers)]
+        if not views:
+            raise ValueError("an operation needs at least one buffer; an empty one is allowed")
+        return views[0] if len(views) == 1 else views
+    return _view(cast("Buffer", buffers), writable)
+
+
+def _view(buffer: Buffer, writable: bool) -> memoryview:
+    try:
+        view = memoryview(buffer)
+    except TypeError:
+        hint = "; encode it first" if isinstance(buffer, str) else ""
+        raise TypeError(
+            f"a buffer is bytes-like or a sequence of bytes-like objects, not "
+            f"{type(buffer).__name__}{hint}"
+        ) from None
+    if writable and view.readonly:
+        raise TypeError(
+            f"a receive needs a writable buffer; this {type(buffer).__name__} is read-only "
+            f"(use a bytearray or a writable memoryview)"
+        )
+    if not view.c_contiguous:
+        raise ValueError("a buffer must be C-contiguous; copy it into a bytearray first")
+    if view.format == "B" and view.ndim == 1:
+        return view
+    # cast() refuses shapes with a zero in them, which are empty anyway
+    return view.cast("B") if view.nbytes else memoryview(bytearray())
+
+
+def total(pinned: Pinned) -> int:
+    """The number of bytes in all of the views."""
+    if isinstance(pinned, list):
+        return sum(map(len, pinned))
+    return len(pinned)
+
+
+def first(pinned: Pinned, size: int) -> Pinned:
+    """The first `size` bytes of the views."""
+    if isinstance(pinned, list):
+        kept: list[memoryview] = []
+        for view in pinned:
+            kept.append(view[:size])
+            size -= len(kept[-1])
+            if not size:
+                break
+        return kept
+    return pinned[:size]
+
+
+def after(pinned: Pinned, moved: int) -> Pinned:
+    """What is left of the views behind their first `moved` bytes."""
+    if isinstance(pinned, list):
+        for index, view in enumerate(pinned):
+            if moved < len(view):
+                return [view[moved:], *pinned[index + 1 :]]
+            moved -= len(view)
+        return []
+    return pinned[moved:]
+
+
+def scatter(data: memoryview, pinned: list[memoryview]) -> None:
+    """Copy `data` into the views, filling them in order (RECV-11)."""
+    offset = 0
+    for view in pinned:
+        part = data[offset : offset + len(view)]
+        view[: len(part)] = part
+        offset += len(part)
+        if offset == len(data):
+            break

@@ -1,0 +1,262 @@
+"""The per-operation record, and the packet that ends it."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+from netpoll import status as nt
+from netpoll.buffers import Pinned, first, total
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from netpoll.backends.base import Association
+    from netpoll.backends.routines import RoutineQueue
+    from netpoll.port import CompletionPort
+
+T = TypeVar("T")
+
+Routine = "Callable[[int, int, Overlapped[Any], int], object]"
+"""A completion routine: `routine(error, transferred, overlapped, flags)`; `error` is a Winsock number."""
+
+
+class Opcode(enum.StrEnum):
+    """What an operation does. The value is the name of the method that starts it."""
+
+    RECV_INTO = "recv_into"
+    RECV = "recv"
+    SEND = "send"
+    ACCEPT = "accept"
+    CONNECT = "connect"
+
+
+class Event(Protocol):
+    """What stands for `hEvent`; a `threading.Event` is one."""
+
+    def set(self) -> object: ...
+    def clear(self) -> object: ...
+
+
+class Overlapped(Generic[T]):
+    """One operation: what it works on, and how it ended (the OVERLAPPEDPLUS of Windows code).
+
+    The methods of `CompletionPort` that start an operation make one, or reuse the one given as
+    `overlapped=`. It can be used again as soon as its completion has been taken from the port; until
+    then a second start raises, because Windows would not notice it and the results would be
+    meaningless (OVL-06). Subclass it to carry more than `context`.
+
+    :param context: the user's own; netpoll never looks at it
+    :param event: set when the operation finishes and cleared when it starts, as `hEvent` is (OVL-16);
+        `status` and `transferred` are then valid from that moment on (OVL-05)
+    :param packet: `False` is the low bit of `hEvent`: no packet is queued (ASSOC-15)
+    """
+
+    __slots__ = (
+        "__weakref__",
+        # what belongs to the port and its backend; set in the hot path, hence slots of this object
+        # and not of a second one (a dict or a wrapper costs 80 ns an operation)
+        "_address",
+        "_association",
+        "_call",
+        "_deadline",
+        "_final",
+        "_in_use",
+        "_moved",
+        "_native",
+        "_perform",
+        "_pinned",
+        "_plain",
+        "_port",
+        "_queue",
+        "_routines",
+        "_since",
+        "_size",
+        "_socket_flags",
+        "_timeout",
+        "_value",
+        "_view",
+        "buffers",
+        "context",
+        "event",
+        "flags",
+        "handle",
+        "opcode",
+        "packet",
+        "routine",
+        "status",
+        "transferred",
+    )
+
+    def __init__(
+        self, context: Any = None, *, event: Event | None = None, packet: bool = True
+    ) -> None:
+        self.context = context
+        self.event = event
+        self.packet = packet
+        self.opcode: Opcode | None = None
+        self.handle: Any = None
+        self.buffers: Any = None
+        self.flags = 0
+        self.routine: Callable[[int, int, Overlapped[Any], int], object] | None = None
+        self.status = nt.STATUS_SUCCESS  # a zeroed OVERLAPPED reads as done (OVL-09)
+        """The NTSTATUS (`Internal`): 0x103 while the operation is pending (OVL-01)."""
+        self.transferred = 0
+        """Bytes moved (`InternalHigh`); valid once `done`."""
+
+        self._port: CompletionPort | None = None
+        self._association: Association = cast("Association", None)
+        self._queue: Any = None
+        self._perform: Callable[[Any], int] = cast("Callable[[Any], int]", None)
+        self._call: Callable[..., Any] = cast("Callable[..., Any]", None)
+        self._socket_flags = 0
+        self._pinned: Pinned | None = None
+        """Everything this operation may touch."""
+        self._view: Any = None
+        """What this start works on: all of it, or its first bytes."""
+        self._size = 0
+        """The number of bytes in `_view`."""
+        self._moved = 0
+        self._final = nt.STATUS_SUCCESS
+        """How it ended, before anybody may see it: `status` follows when the packet is taken (OVL-04)."""
+        self._plain = False
+        """Whether its end is a packet and nothing else: the usual case, told apart once."""
+        self._in_use = False
+        """From the start until the completion is taken."""
+        self._value: Any = None
+        self._address: Any = None
+        self._timeout: float | None = None
+        self._deadline = 0.0
+        self._since = 0.0
+        self._routines: RoutineQueue | None = None
+        self._native: Any = None
+
+    @property
+    def done(self) -> bool:
+        """`HasOverlappedIoCompleted`: whether `status` is final.
+
+        Of an operation that queues a packet it turns true when the packet is taken from the port, not
+        before (OVL-04): wait on the port, never on this.
+        """
+        return self.status != nt.STATUS_PENDING
+
+    def result(self) -> T:
+        """The value of the finished operation, or raise what it failed with.
+
+        :raises OSError: the operation failed; or 996 (`errno.EINPROGRESS`) if it is pending (OVL-08)
+        """
+        if self.status:
+            raise nt.make_exception(self.status)
+        return cast("T", self._value_of(self.transferred))
+
+    def exception(self) -> OSError | None:
+        """What `result()` would raise, or `None`."""
+        return nt.make_exception(self.status) if self.status else None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the operation has finished; not alertable (OVL-13). `False` on timeout.
+
+        It takes no packet from the port: with one to come, `done` follows when that is taken (OVL-04).
+
+        :param timeout: seconds; `None` is forever
+        """
+        return self._port is None or self._port._wait_for(self, timeout)
+
+    def cancel(self) -> bool:
+        """Ask the operation to stop, see `CompletionPort.cancel`."""
+        return self._port is not None and self._port.cancel(self)
+
+    def release(self) -> None:
+        """Let go of the pinned buffers, so that their owners may resize them again.
+
+        A finished operation keeps them for `CompletionPort.resubmit`; dropping it has the same effect.
+
+        :raises RuntimeError: the operation is pending
+        """
+        self._refuse_use()
+        self._pinned = self._view = None
+        self._port = None
+
+    def _refuse_use(self) -> None:
+        if self._in_use:
+            raise RuntimeError(
+                f"{self!r} is still in use: take its completion from the port before using it again "
+                f"(OVL-06)"
+            )
+
+    def _resize(self, size: int) -> None:
+        """Work on the first `size` bytes of the buffers from the next start on."""
+        pinned = self._pinned
+        if pinned is None or not 0 <= size <= total(pinned):
+            room = "no buffers" if pinned is None else f"{total(pinned)} bytes of buffers"
+            raise ValueError(f"size {size} does not fit the operation, which has {room}")
+        self._view = first(pinned, size)
+        self._size = size
+
+    def _value_of(self, transferred: int) -> Any:
+        opcode = self.opcode
+        if opcode is Opcode.RECV:
+            return bytes(cast("memoryview", self._pinned)[:transferred])
+        if opcode is Opcode.ACCEPT:
+            return self._value
+        if opcode is Opcode.CONNECT:
+            return None
+        return transferred
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        if self.opcode is None:
+            return f"<{name} unused>"
+        state = "pending" if self.status == nt.STATUS_PENDING else nt.name_of(self.status)
+        return f"<{name} {self.opcode} {describe(self.handle)} {state} {self.transferred} bytes>"
+
+
+class Completion:
+    """One packet taken from a port.
+
+    Built once per operation in the hot loop, hence plain slots and no `__init__`: the port sets them
+    (a named tuple costs 100 ns more, an `__init__` 150).
+    """
+
+    __slots__ = ("error", "key", "overlapped", "status", "transferred")
+
+    key: Any
+    """The key of the handle's association, or of the posted packet."""
+    overlapped: Any
+    """The `Overlapped` that finished, or what was posted."""
+    transferred: int
+    """Bytes moved; of a failed stream operation 0 (PORT-16)."""
+    status: int
+    """How it ended, an NTSTATUS."""
+    error: int
+    """The Win32 number that `GetQueuedCompletionStatus` would give; 0 is success."""
+
+    def result(self) -> Any:
+        """The operation's value, or raise what it failed with; `transferred` of a posted packet.
+
+        Ask before the operation is started again: the value is kept in the `Overlapped`.
+
+        :raises OSError: the mapped exception of `status`
+        """
+        if self.status:
+            raise nt.make_exception(self.status)
+        if isinstance(self.overlapped, Overlapped) and self.overlapped.opcode is not None:
+            return self.overlapped._value_of(self.transferred)
+        return self.transferred
+
+    def exception(self) -> OSError | None:
+        """What `result()` would raise, or `None`."""
+        return nt.make_exception(self.status) if self.status else None
+
+    def __repr__(self) -> str:
+        end = nt.name_of(self.status) if self.status else f"{self.transferred} bytes"
+        return f"<Completion key={self.key!r} {self.overlapped!r} {end}>"
+
+
+def describe(handle: socket.socket | Any) -> str:
+    """A handle in few words, for messages."""
+    try:
+        return f"fd {handle.fileno()}"
+    except (AttributeError, OSError, ValueError):
+        return repr(handle)
