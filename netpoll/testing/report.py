@@ -1,0 +1,100 @@
+"""What a run of the suite leaves behind: a JSON file, and the table statement × backend made from it.
+
+The file holds one object:
+
+* `format`: 1
+* `netpoll`, `python`, `platform`: versions, as text
+* `backends`: the ids of what the suite ran on, in the order of the columns
+* `tests`: a list of objects with `test` (its id), `statements`, `backend` (an id, or null for a test that
+  needs none), `outcome` and `reason`
+
+Outcomes are `passed`, `failed`, `unsupported` (the backend cannot keep the statement, `reason` says why)
+and `skipped` (this machine cannot tell, `reason` says why). A statement of which nothing is recorded is
+*not covered*.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+import netpoll
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Outcome = Literal["skipped", "passed", "unsupported", "failed"]
+"""In rising order of weight: of several tests that decide one statement, the gravest outcome counts."""
+_WEIGHT = {outcome: weight for weight, outcome in enumerate(get_args(Outcome))}
+
+
+@dataclass
+class Record:
+    """What one test said about its statements."""
+
+    test: str
+    statements: list[str]
+    backend: str | None
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass
+class Cell:
+    """What is known of one statement on one backend."""
+
+    outcome: Outcome
+    reasons: list[str]
+    """Why it failed, is unsupported or was skipped; without repetitions."""
+    tests: list[str]
+
+
+@dataclass
+class Report:
+    """One run of the suite."""
+
+    backends: list[str] = field(default_factory=list[str])
+    tests: list[Record] = field(default_factory=list[Record])
+    netpoll: str = netpoll.__version__
+    python: str = field(default_factory=platform.python_version)
+    platform: str = field(default_factory=platform.platform)
+
+    def write(self, path: Path) -> None:
+        """Store it as JSON."""
+        path.write_text(json.dumps({"format": 1, **asdict(self)}, indent=1) + "\n", "utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """Load what `write` stored.
+
+        :raises ValueError: the file is not such a report
+        """
+        content = json.loads(path.read_text("utf-8"))
+        version = content.pop("format", None) if isinstance(content, dict) else None
+        if version != 1:
+            raise ValueError(f"{path} is not a statement report of format 1")
+        content = cast("dict[str, list[dict[str, str]]]", content)
+        records = [Record(**cast("dict[str, object]", test)) for test in content.pop("tests")]  # type: ignore[arg-type]
+        return cls(tests=records, **content)  # type: ignore[arg-type]
+
+    def table(self) -> dict[str, dict[str, Cell]]:
+        """statement id → backend id → what is known; a test without a backend speaks for all of them."""
+        table: dict[str, dict[str, Cell]] = {}
+        for record in self.tests:
+            columns = [record.backend] if record.backend is not None else self.backends
+            for statement in record.statements:
+                for column in columns:
+                    _merge(table.setdefault(statement, {}), column, record)
+        return table
+
+
+def _merge(row: dict[str, Cell], column: str, record: Record) -> None:
+    cell = row.get(column)
+    if cell is None or _WEIGHT[record.outcome] > _WEIGHT[cell.outcome]:
+        tests = cell.tests if cell is not None else []
+        cell = row[column] = Cell(record.outcome, [], tests)
+    if record.outcome == cell.outcome and record.reason and record.reason not in cell.reasons:
+        cell.reasons.append(record.reason)
+    cell.tests.append(record.test)
