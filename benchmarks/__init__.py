@@ -1,0 +1,1 @@
+"""The CPU time of a message, netpoll beside its peers: ``python -m benchmarks --help``."""

@@ -1,0 +1,58 @@
+"""Compiles the C programs, once for each version of their source."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra")
+
+
+class CannotCompile(Exception):
+    """No C compiler, or it refused; the message says what to do."""
+
+
+def compiler() -> str:
+    """Return the C compiler: ``$CC``, else ``cc``.
+
+    :raises CannotCompile: there is none
+    """
+    name = os.environ.get("CC", "cc")
+    path = shutil.which(name)
+    if path is None:
+        raise CannotCompile(
+            f"the C compiler {name!r} is not installed (Debian: apt-get install gcc libc6-dev)"
+        )
+    return path
+
+
+def build(source: str) -> Path:
+    """Compile `source` (a file name in this directory) into the cache; return the program.
+
+    :raises CannotCompile: there is no compiler, or it reports errors
+    """
+    path = HERE / source
+    key = hashlib.sha256(" ".join((compiler(), *FLAGS)).encode() + path.read_bytes()).hexdigest()
+    program = cache() / f"{path.stem}-{key[:16]}"
+    if program.exists():
+        return program
+    program.parent.mkdir(parents=True, exist_ok=True)
+    # Another run may be compiling the same file: only a finished program takes the name.
+    with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
+        output = Path(scratch) / path.stem
+        result = subprocess.run(
+            [compiler(), *FLAGS, "-o", output, path], capture_output=True, text=True, check=False
+        )
+        if result.returncode != 0:
+            raise CannotCompile(f"{source}: {result.stderr.strip()}")
+        output.replace(program)
+    return program
+
+
+def cache() -> Path:
+    """Return the directory of compiled programs (XDG base directories)."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "netpoll-benchmarks"

@@ -1,0 +1,193 @@
+"""A server and its load: two processes, each on a CPU of its own."""
+
+import contextlib
+import json
+import os
+import resource
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from benchmarks import native
+from benchmarks.cells import Cell
+from benchmarks.subjects import Subject
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 60.0
+"""Seconds of silence after which a process counts as hung. The load gives up earlier itself."""
+
+
+class Failed(Exception):
+    """A server or its load ended or went silent; the message is what it said last."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the load measured in one go."""
+
+    messages: int
+    seconds: float
+    server_cpu: float
+    """Seconds on the server's CPU clock, user and system, all threads."""
+    load_cpu: float
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which CPUs the two processes run on."""
+
+    server: int
+    load: int
+
+    @classmethod
+    def choose(cls) -> Self:
+        """Take two CPUs that this process may use, if possible not two threads of one core."""
+        assert sys.platform == "linux"
+        cpus = sorted(os.sched_getaffinity(0))
+        server = cpus[0]
+        siblings = _threads_of_core(server)
+        others = [cpu for cpu in cpus if cpu not in siblings] or cpus[1:] or cpus
+        return cls(server, others[0])
+
+
+def _threads_of_core(cpu: int) -> set[int]:
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        text = path.read_text()
+    except OSError:
+        return {cpu}
+    threads: set[int] = set()
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        threads.update(range(int(first), int(last or first) + 1))
+    return threads
+
+
+def raise_file_limit() -> int:
+    """Allow us and our children as many open files as the system lets us; return how many."""
+    assert sys.platform == "linux"
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+@contextlib.contextmanager
+def _on_cpu(cpu: int) -> Iterator[None]:
+    """A process started in here begins, and stays, on that CPU: affinity is inherited."""
+    assert sys.platform == "linux"
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class _Child:
+    """A process that answers with lines of JSON."""
+
+    def __init__(self, command: list[str], cpu: int) -> None:
+        self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by close())
+        with _on_cpu(cpu):
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                text=True,
+                cwd=ROOT,
+                process_group=0,  # Ctrl-C is for the benchmark, which then ends its children
+            )
+        self.pid = self._process.pid
+
+    def read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
+            raise Failed(f"no answer for {PATIENCE:.0f} s")
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            raise Failed(self._last_words())
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._process.wait()
+            raise Failed(self._last_words()) from None
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        lines = [line for line in self._errors.read().splitlines() if line.strip()]
+        return lines[-1] if lines else f"it ended with status {self._process.returncode}"
+
+    def close(self) -> None:
+        self._process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
+        self._errors.close()
+
+
+class Pair:
+    """A running server with its load, connected and proven. A context manager.
+
+    :raises Failed: on the way up
+    """
+
+    def __init__(self, subject: Subject, cell: Cell, placement: Placement) -> None:
+        self._children: list[_Child] = []
+        try:
+            server = self._start(subject.command(), placement.server)
+            options = {
+                "--port": server.read()["port"],
+                "--active": cell.active,
+                "--idle": cell.idle,
+                "--size": cell.size,
+                "--server": server.pid,
+            }
+            words = [str(word) for option in options.items() for word in option]
+            self._load = self._start([str(native.build("load.c")), *words], placement.load)
+            self._load.read()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, command: list[str], cpu: int) -> _Child:
+        child = _Child(command, cpu)
+        self._children.append(child)
+        return child
+
+    def measure(self, seconds: float) -> Window:
+        """Keep every active connection busy for `seconds`.
+
+        :raises Failed: one of the two processes ended, or the load found a fault
+        """
+        self._load.write(f"seconds {seconds}")
+        return Window(**self._load.read())
+
+    def close(self) -> None:
+        # The server first: then the closed connections linger in TIME_WAIT under its one port, and
+        # thousands of ephemeral ports are free at once.
+        for child in self._children:
+            child.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

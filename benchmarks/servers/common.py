@@ -1,0 +1,30 @@
+"""What every server here does the same way: listen, say where, and not outlive the benchmark."""
+
+import ctypes
+import json
+import signal
+import socket
+import sys
+
+BACKLOG = 4096
+BUFFER_SIZE = 65536
+"""Bytes offered to a receive, by the servers that choose their buffers themselves."""
+
+PR_SET_PDEATHSIG = 1
+
+
+def listen() -> socket.socket:
+    """Return a listening loopback socket, already announced on standard output."""
+    _die_with_parent()
+    listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+    # Accepted sockets inherit it (asyncio and uvloop set it by themselves; so all servers have it).
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setblocking(False)
+    print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+    return listener
+
+
+def _die_with_parent() -> None:
+    """A benchmark that is killed outright must not leave servers behind (Linux: prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
