@@ -35,7 +35,7 @@ class Loopback:
         self._sockets.append(sock)
         return sock
 
-    def socket(
+    def new_socket(
         self,
         family: socket.AddressFamily = socket.AF_INET,
         kind: socket.SocketKind = socket.SOCK_STREAM,
@@ -51,7 +51,7 @@ class Loopback:
         kind: socket.SocketKind = socket.SOCK_STREAM,
     ) -> socket.socket:
         """A socket bound to a free loopback port."""
-        sock = self.socket(family, kind)
+        sock = self.new_socket(family, kind)
         sock.bind((LOOPBACK[family], 0))
         return sock
 
@@ -78,7 +78,7 @@ class Loopback:
             listener.bind((LOOPBACK[family], 0))
             listener.listen(1)
             listener.settimeout(DEADLINE)
-            near = self.socket(family)
+            near = self.new_socket(family)
             if buffer is not None:
                 near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             near.connect(listener.getsockname())

@@ -39,7 +39,7 @@ def test_a_handle_is_associated_once(make_port: MakePort, net: Loopback) -> None
 
 @pytest.mark.statement("ASSOC-03")
 def test_a_closed_handle_is_refused(port: CompletionPort, net: Loopback) -> None:
-    sock = net.socket()
+    sock = net.new_socket()
     sock.close()
     with pytest.raises(OSError, match=r"closed|handle|socket") as caught:
         port.associate(sock, "key")
@@ -119,7 +119,7 @@ def test_an_accept_older_than_the_association_queues_a_packet(
     listener = net.listener()
     port.accept(listener)
     port.associate(listener, "listener")
-    client = net.socket()
+    client = net.new_socket()
     client.connect(listener.getsockname())
     completion = take(port)
     assert completion.key == "listener"
@@ -168,7 +168,7 @@ def test_an_accepted_socket_does_not_inherit_the_listeners_port(
     listener = net.listener()
     port.associate(listener, "listener")
     port.accept(listener)
-    client = net.socket()
+    client = net.new_socket()
     client.connect(listener.getsockname())
     completion = take(port)
     assert completion.key == "listener"
@@ -208,7 +208,7 @@ def test_closing_an_idle_handle_queues_nothing(port: CompletionPort, net: Loopba
 @pytest.mark.statement("ASSOC-14")
 def test_a_plain_connect_and_a_shutdown_queue_nothing(port: CompletionPort, net: Loopback) -> None:
     listener = net.listener()
-    client = net.socket()
+    client = net.new_socket()
     port.associate(client, "client")
     client.connect_ex(listener.getsockname())
     _, writable, _ = select.select([], [client], [], DEADLINE)

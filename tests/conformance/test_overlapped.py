@@ -56,7 +56,7 @@ def test_a_failed_operation_is_done_too(port: CompletionPort, net: Loopback) -> 
 
 @pytest.mark.statement("OVL-02")
 def test_a_start_that_raises_leaves_nothing_behind(port: CompletionPort, net: Loopback) -> None:
-    unconnected = net.socket()
+    unconnected = net.new_socket()
     port.associate(unconnected, "unconnected")
     operation: Overlapped[Any] = Overlapped("context")
     with pytest.raises(OSError, match=r"10057|ENOTCONN") as caught:
@@ -405,7 +405,7 @@ def test_an_accept_runs_out_of_time_and_the_listener_goes_on(
     port.accept(listener, timeout=0.02)
     assert take(port).status == 0xC00000B5
     port.accept(listener)
-    client = net.socket()
+    client = net.new_socket()
     client.connect(listener.getsockname())
     net.track(take(port).result()[0])
 
