@@ -1,3 +1,3 @@
-"""Everything that tests share comes from netpoll's own plugin, which other people's backends use as well."""
+"""What tests share comes from netpoll's plugin, which other people's backends use as well."""
 
 pytest_plugins = ["netpoll.testing.plugin"]

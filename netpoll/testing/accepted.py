@@ -1,7 +1,7 @@
 """Error numbers that differ between systems where each of them is right.
 
-A portable test compares with these sets and never with one number of them: real Windows, Wine and the
-emulations disagree about them, and so do versions of Windows (section 10 of the reference).
+A portable test compares with these sets and never with one number of them: real Windows, Wine and
+the emulations disagree about them, and so do versions of Windows (section 10 of the reference).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the suite runs on: each backend of this machine with each set of options worth a run of its own.
+"""What the suite runs on: each backend of this machine, with each set of options worth a run.
 
-A `Target` opens ports. The methods of `CompletionPort` are one face of a backend; a later face (the names
-of the C documentation) is a target with another `open`.
+A `Target` opens ports. The methods of `CompletionPort` are one face of a backend; a later face (the
+names of the C documentation) is a target with another `open`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def targets() -> tuple[Target, ...]:
 
 
 def select(wanted: str | None) -> list[Target]:
-    """The targets that `wanted` names, a list with commas of backends or of target ids; all without it.
+    """The targets that `wanted` names: backends or target ids, with commas; all without it.
 
     :raises ValueError: a name is unknown, or its backend does not work here; the message says why
     """

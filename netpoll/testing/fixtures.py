@@ -1,7 +1,7 @@
 """The suite's fixtures. Only `netpoll.testing.plugin` imports this module, which needs pytest.
 
-Whatever a test opens through them is proved to be gone at its end: no operation in use, no packet left in
-a port, no descriptor leaked.
+Whatever a test opens through them is proved to be gone at its end: no operation in use, no packet
+left in a port, no descriptor leaked.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def check_idle(port: CompletionPort) -> None:
 
 
 def open_descriptors() -> set[tuple[int, str]]:
-    """This process's descriptors, each with what it is where the system tells; empty where it cannot.
+    """This process's descriptors, each with what it is; empty where the system cannot tell.
 
     Windows has no such list: its handles belong to the interpreter as much as to us.
     """

@@ -1,7 +1,7 @@
 """How a conformance test says that a backend cannot keep a statement.
 
-That is neither a pass nor a failure, and never silent: the table of `netpoll conformance` shows it as
-"unsupported" with the reason.
+That is neither a pass nor a failure, and never silent: the table of `netpoll conformance` shows it
+as "unsupported" with the reason.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 def unsupported(reason: str, *ids: str) -> NoReturn:
     """End the test: the backend, or this machine, cannot keep these statements.
 
-    :param reason: why, for the table; of a backend it should be found in `docs/platforms.md` as well
-    :param ids: the statements; without any, all that the test is marked with. Statements of the mark
-        that are not named here are not decided by this test.
+    :param reason: why, for the table; of a backend it should be found in `docs/platforms.md` as
+        well
+    :param ids: the statements; without any, all that the test is marked with. Statements of the
+        mark that are not named here are not decided by this test.
     """
-    import pytest  # noqa: PLC0415  netpoll itself does not need pytest
+    import pytest  # here, because netpoll itself does not need it
 
     error = pytest.skip.Exception(f"unsupported: {reason}", _use_item_location=True)
     vars(error)["netpoll_unsupported"] = (reason, ids)

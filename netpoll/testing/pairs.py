@@ -1,8 +1,8 @@
 """Sockets over loopback, made the way a program makes them and closed when the test ends.
 
-No real network is ever used. The sockets are ordinary blocking ones with a time limit: the end that a
-test gives to a port is switched to whatever the backend needs, the other end plays the peer that knows
-nothing of netpoll.
+No real network is ever used. The sockets are ordinary blocking ones with a time limit: the end that
+a test gives to a port is switched to whatever the backend needs, the other end plays the peer that
+knows nothing of netpoll.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Loopback:
     ) -> tuple[socket.socket, socket.socket]:
         """Two connected TCP sockets.
 
-        :param buffer: bytes to ask for as the send and receive buffers of both; small ones make a send
-            pend early (the system rounds them up)
+        :param buffer: bytes to ask for as the send and receive buffers of both; small ones make a
+            send pend early (the system rounds them up)
         """
         with closing(socket.socket(family)) as listener:
             if buffer is not None:
@@ -123,7 +123,7 @@ def wait_readable(*socks: socket.socket) -> None:
 
 
 def fill(sock: socket.socket) -> int:
-    """Send zeros until nothing more fits between `sock` and its peer, which must not read; the bytes sent.
+    """Send zeros until nothing more fits, to a peer that must not read; the bytes sent.
 
     The socket is left as blocking, or not, as it was.
     """

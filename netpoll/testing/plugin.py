@@ -2,13 +2,15 @@
 
 It adds
 
-* the mark `statement("RECV-05", ...)`: the test decides these statements of the behaviour reference. An id
-  that does not exist is an error;
-* the fixtures of `netpoll.testing.fixtures`; a test that uses `port`, `make_port` or `target` runs once on
-  each backend of the machine, whose name ends the test's id;
-* `--netpoll-backend=NAME[,NAME]`, or the environment variable NETPOLL_BACKEND: only these. A name is a
-  backend (`selectors`) or one target (`selectors-epoll`); one that does not work here is an error;
-* `--statement-report=FILE`: what each test said of its statements, as JSON (`netpoll.testing.report`).
+* the mark `statement("RECV-05", ...)`: the test decides these statements of the behaviour
+  reference. An id that does not exist is an error;
+* the fixtures of `netpoll.testing.fixtures`; a test that uses `port`, `make_port` or `target` runs
+  once on each backend of the machine, whose name ends the test's id;
+* `--netpoll-backend=NAME[,NAME]`, or the environment variable NETPOLL_BACKEND: only these. A name
+  is a backend (`selectors`) or one target (`selectors-epoll`); one that does not work here is an
+  error;
+* `--statement-report=FILE`: what each test said of its statements, as JSON
+  (`netpoll.testing.report`).
 
 pytest is not imported here: netpoll can be imported whole without it.
 """
@@ -64,9 +66,9 @@ def chosen_targets(config: pytest.Config) -> list[Target]:
 
     :raises pytest.UsageError: a name is unknown, or does not work on this machine
     """
-    import pytest  # noqa: PLC0415
+    import pytest
 
-    from netpoll.testing import backends  # noqa: PLC0415
+    from netpoll.testing import backends
 
     option: str | None = config.getoption("netpoll_backend")
     wanted = option or os.environ.get("NETPOLL_BACKEND")
@@ -78,7 +80,7 @@ def chosen_targets(config: pytest.Config) -> list[Target]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    import pytest  # noqa: PLC0415
+    import pytest
 
     known = statements.load()
     problems = [

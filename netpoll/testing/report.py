@@ -1,16 +1,16 @@
-"""What a run of the suite leaves behind: a JSON file, and the table statement × backend made from it.
+"""What a run of the suite leaves behind: a JSON file, and the table made from it.
 
 The file holds one object:
 
 * `format`: 1
 * `netpoll`, `python`, `platform`: versions, as text
 * `backends`: the ids of what the suite ran on, in the order of the columns
-* `tests`: a list of objects with `test` (its id), `statements`, `backend` (an id, or null for a test that
-  needs none), `outcome` and `reason`
+* `tests`: a list of objects with `test` (its id), `statements`, `backend` (an id, or null for a
+  test that needs none), `outcome` and `reason`
 
-Outcomes are `passed`, `failed`, `unsupported` (the backend cannot keep the statement, `reason` says why)
-and `skipped` (this machine cannot tell, `reason` says why). A statement of which nothing is recorded is
-*not covered*.
+Outcomes are `passed`, `failed`, `unsupported` (the backend cannot keep the statement, `reason` says
+why) and `skipped` (this machine cannot tell, `reason` says why). A statement of which nothing is
+recorded is *not covered*.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import platform
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import netpoll
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Outcome = Literal["skipped", "passed", "unsupported", "failed"]
-"""In rising order of weight: of several tests that decide one statement, the gravest outcome counts."""
+"""In rising order of weight: of several tests of one statement, the gravest outcome counts."""
 _WEIGHT = {outcome: weight for weight, outcome in enumerate(get_args(Outcome))}
 
 
@@ -71,16 +71,17 @@ class Report:
 
         :raises ValueError: the file is not such a report
         """
-        content = json.loads(path.read_text("utf-8"))
-        version = content.pop("format", None) if isinstance(content, dict) else None
-        if version != 1:
-            raise ValueError(f"{path} is not a statement report of format 1")
-        content = cast("dict[str, list[dict[str, str]]]", content)
-        records = [Record(**cast("dict[str, object]", test)) for test in content.pop("tests")]  # type: ignore[arg-type]
-        return cls(tests=records, **content)  # type: ignore[arg-type]
+        try:
+            content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            if content.pop("format") != 1:
+                raise ValueError("another format")
+            records = [Record(**record) for record in content.pop("tests")]
+            return cls(tests=records, **content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} is not a statement report of format 1: {error}") from None
 
     def table(self) -> dict[str, dict[str, Cell]]:
-        """statement id → backend id → what is known; a test without a backend speaks for all of them."""
+        """statement id → backend id → what is known; a test without a backend speaks for all."""
         table: dict[str, dict[str, Cell]] = {}
         for record in self.tests:
             columns = [record.backend] if record.backend is not None else self.backends

@@ -1,12 +1,13 @@
 """Where the conformance suite is, and how it is run.
 
-The suite is a folder of pytest files, `tests/conformance` of the source tree. It is not part of the wheel:
-it belongs to people who work on a backend, who have the source. `netpoll conformance` looks for it
+The suite is a folder of pytest files, `tests/conformance` of the source tree. It is not part of the
+wheel: it belongs to people who work on a backend, who have the source. `netpoll conformance` looks
+for it
 
 1. where `--suite DIR` says;
 2. beside the package, which finds it in a checkout and in an editable installation;
-3. in `tests/conformance` of the current directory, for a wheel tested from inside an unpacked source
-   archive (`pip download --no-deps --no-binary netpoll netpoll`).
+3. in `tests/conformance` of the current directory, for a wheel tested from inside an unpacked
+   source archive.
 
 Somebody else's backend runs the same files. They need nothing but netpoll and pytest:
 
@@ -45,8 +46,8 @@ def find(directory: str | Path | None = None) -> Path:
             return candidate
     places = " nor ".join(map(str, candidates))
     raise SuiteNotFound(
-        f"no conformance tests in {places}. The suite comes with netpoll's source, not with the wheel: "
-        f"unpack the source of netpoll {netpoll.__version__} and name its folder: "
+        f"no conformance tests in {places}. The suite comes with netpoll's source, not with the "
+        f"wheel: unpack the source of netpoll {netpoll.__version__} and name its folder: "
         f"netpoll conformance --suite netpoll-{netpoll.__version__}/{PLACE.as_posix()}"
     )
 

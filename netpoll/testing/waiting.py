@@ -75,5 +75,5 @@ class Running(Generic[T]):
 
 
 def run(function: Callable[..., T], *arguments: Any) -> Running[T]:
-    """Start `function(*arguments)` in a thread. Ask for its `result()`: an exception appears there."""
+    """Start `function(*arguments)` in a thread. What it raises appears in its `result()`."""
     return Running(function, arguments)

@@ -11,7 +11,7 @@ import pytest
 
 HERE = Path(__file__).parent
 LIMIT = 90
-"""Seconds for one test: enough for two waits to reach their deadline and say what they waited for."""
+"""Seconds for one test: enough for two waits to reach their deadline and say so."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Handles and their port: keys, what is shared and inherited, what queues a packet (ASSOC-01 to 16)."""
+"""Handles and their port: keys, what is inherited, what queues a packet (ASSOC-01 to 16)."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_duplicate_shares_the_association(
     port: CompletionPort, net: Loopback, target: Target
 ) -> None:
     if target.emulated:
-        unsupported("the association belongs to the socket object; POSIX cannot tell its duplicates")
+        unsupported("the association belongs to the socket object, not to its duplicates")
     near, far = net.tcp_pair()
     port.associate(near, "original")
     duplicate = net.track(near.dup())

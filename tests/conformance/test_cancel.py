@@ -1,6 +1,7 @@
 """Cancelling: a request whose outcome comes through the operation (CAN-01 to 07, 10, 12).
 
-What becomes of other receives on the same TCP socket is not asserted: Windows cancels them all (CAN-08).
+What becomes of other receives on the same TCP socket is not asserted: Windows cancels them all
+(CAN-08).
 """
 
 from __future__ import annotations
@@ -232,9 +233,9 @@ def test_a_cancelled_operation_is_in_use_until_its_completion_is_taken(
     buffer = bytearray(10)
     operation = port.recv_into(near, buffer)
     assert port.cancel(operation)
-    with pytest.raises(RuntimeError, match="pending|in use"):
+    with pytest.raises(RuntimeError, match=r"pending|in use"):
         port.recv_into(near, buffer, overlapped=operation)
-    with pytest.raises(RuntimeError, match="pending|in use"):
+    with pytest.raises(RuntimeError, match=r"pending|in use"):
         operation.release()
     with pytest.raises(BufferError):
         buffer.clear()

@@ -1,4 +1,4 @@
-"""What users of completion libraries complained of, each a test; the docstrings name who taught it."""
+"""What users of completion libraries complained of; the docstrings name who taught each test."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_thousand_random_cancels_leave_exactly_one_completion_each(
         if chance.random() < 0.6:
             far.send(b"data")
             sent[near] += 4
-        victim = chance.choice([started[-1], chance.choice(started), near])
+        victim: Any = chance.choice([started[-1], chance.choice(started), near])
         if chance.random() < 0.5:
             run(port.cancel, victim).result()
         else:
@@ -128,7 +128,7 @@ def test_packets_taken_one_at_a_time_are_all_there(port: CompletionPort, net: Lo
 
 @pytest.mark.statement("OVL-07", "CLOSE-06")
 def test_dropping_everything_in_flight_is_harmless(port: CompletionPort, net: Loopback) -> None:
-    """cpython#116773, zio #558: the buffer was freed under an operation of which nobody had a reference."""
+    """cpython#116773, zio #558: the buffer of an operation nobody referred to was freed."""
     near, far = net.tcp_pair()
     port.associate(near, "key")
 
@@ -154,7 +154,7 @@ def test_dropping_everything_in_flight_is_harmless(port: CompletionPort, net: Lo
 def test_a_socket_dropped_with_an_operation_pending_lives_until_it_ends(
     port: CompletionPort, net: Loopback
 ) -> None:
-    """The handle belongs to the operation as its buffers do: dropping the socket must not close it."""
+    """The handle belongs to the operation, as its buffers do: dropping it must not close it."""
     listener = net.listener()
     client = net.new_socket()
     client.connect(listener.getsockname())
@@ -210,7 +210,7 @@ def test_closing_a_port_with_operations_pending_returns_and_frees_them(
 def test_a_descriptor_number_used_again_gets_no_stale_completion(
     port: CompletionPort, net: Loopback
 ) -> None:
-    """libxev #234, #239: the number was closed and used again, and the new owner got the old one's end."""
+    """libxev #234, #239: the number's new owner got the end of the old one's operation."""
     listener = net.listener()
     for closed_by in ("port", "program"):
         old, _old_far = net.tcp_pair()

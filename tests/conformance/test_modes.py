@@ -1,22 +1,21 @@
 """`skip_on_success`, which is FILE_SKIP_COMPLETION_PORT_ON_SUCCESS (MODE-03 to 06).
 
-Whether a start finishes inline is the backend's business (XFER-04), so these tests look at what it did
-(`done` as soon as it returns) and hold it to the packets that follow from that.
+Whether a start finishes inline is the backend's business (XFER-04), so these tests look at what it
+did (`done` as soon as it returns) and hold it to the packets that follow from that.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from netpoll import Overlapped
 from netpoll.testing import accepted
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.pairs import receive_exactly, reset, wait_readable
 
 if TYPE_CHECKING:
-    from netpoll import CompletionPort
+    from netpoll import CompletionPort, Overlapped
     from netpoll.testing.backends import Target
     from netpoll.testing.pairs import Loopback
 
@@ -29,14 +28,13 @@ def test_with_the_mode_an_inline_success_queues_nothing(
     port.associate(near, "key", skip_on_success=True)
     far.sendall(b"0123456789")
     wait_readable(near)
-    operations: list[Overlapped[Any]] = []
+    operations: list[Overlapped[bytes]] = []
     pending = 0
     for _ in range(10):
         operation = port.recv(near, 1)
         pending += not operation.done
         operations.append(operation)
-        operation = port.send(near, b"x")
-        pending += not operation.done
+        pending += not port.send(near, b"x").done
     collect(port, pending)
     assert b"".join(operation.result() for operation in operations) == b"0123456789"
     assert receive_exactly(far, 10) == b"x" * 10

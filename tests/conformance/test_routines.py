@@ -1,4 +1,4 @@
-"""Completion routines and alertable waits (PORT-24, PORT-25, ASSOC-07, ASSOC-12, OVL-13, OVL-17, APC-*)."""
+"""Completion routines and alertable waits (PORT-24, PORT-25, ASSOC-12, OVL-17, APC-*)."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_every_routine_that_is_due_runs_before_the_wait_returns(
     port: CompletionPort, net: Loopback
 ) -> None:
     routine = Routine()
-    operations = []
+    operations: list[Overlapped[bytes]] = []
     for _ in range(5):
         near, far = net.tcp_pair()
         operations.append(port.recv(near, 10, routine=routine))
@@ -292,7 +292,7 @@ def test_a_routine_that_raises_ends_the_wait_and_the_others_stay_due(
         raise LookupError("from the routine")
 
     routine = Routine()
-    operations = []
+    operations: list[Overlapped[bytes]] = []
     for function in (fails, routine):
         near, far = net.tcp_pair()
         operation = port.recv(near, 10, routine=function)
