@@ -1,3 +1,4 @@
 """What tests share comes from netpoll's plugin, which other people's backends use as well."""
 
-pytest_plugins = ["netpoll.testing.plugin"]
+# pytester runs small suites of their own, in the tests of that plugin
+pytest_plugins = ["netpoll.testing.plugin", "pytester"]

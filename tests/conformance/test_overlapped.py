@@ -243,8 +243,8 @@ def test_a_pending_operation_keeps_itself_its_buffers_and_its_handle(
     assert reference() is not None, "nobody holds the pending operation"
     far.sendall(b"kept alive")
     completion = take(port)
-    assert completion.overlapped is reference()
     assert bytes(completion.overlapped.buffers) == b"kept alive"
+    assert completion.overlapped is reference()
     del completion
     gc.collect()
     assert reference() is None, "a finished operation is held for ever"
