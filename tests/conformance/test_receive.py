@@ -7,10 +7,10 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from conformance.support import NOT_CONNECTED, SHUT_DOWN, attempt
 
 from netpoll import status as nt
 from netpoll.testing.accepted import RESET
+from netpoll.testing.attempts import NOT_CONNECTED, SHUT_DOWN, attempt
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.pairs import reset, wait_readable
 
@@ -205,7 +205,7 @@ def test_a_reset_is_reported_again_and_again(
 def test_a_socket_without_a_connection_receives_nothing(
     port: CompletionPort, net: Loopback, listening: bool
 ) -> None:
-    sock = net.listener() if listening else net.socket()
+    sock = net.listener() if listening else net.new_socket()
     port.associate(sock)
     for size in (10, 0):
         ended = attempt(port, lambda size=size: port.recv(sock, size))  # type: ignore[misc]

@@ -6,11 +6,11 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from conformance.support import SHUT_DOWN, attempt, pattern, read_to_end
 
 from netpoll.testing.accepted import RESET
+from netpoll.testing.attempts import SHUT_DOWN, attempt, clog, pattern, read_to_end
 from netpoll.testing.drain import collect, nothing_more, take
-from netpoll.testing.pairs import fill, receive_exactly, reset, wait_readable
+from netpoll.testing.pairs import receive_exactly, reset, wait_readable
 from netpoll.testing.waiting import run
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def test_sends_go_out_in_the_order_of_their_start(port: CompletionPort, net: Loo
 def test_a_later_send_never_overtakes_a_pending_one(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()
     port.associate(near)
-    filled = fill(near)
+    filled = clog(near)
     port.send(near, b"first")
     nothing_more(port)
     receive_exactly(far, filled)
@@ -138,12 +138,10 @@ def test_after_a_reset_sends_fail_with_it(port: CompletionPort, net: Loopback) -
 
 
 @pytest.mark.statement("SEND-04")
-def test_a_reset_ends_every_pending_send_with_no_bytes(
-    port: CompletionPort, net: Loopback
-) -> None:
+def test_a_reset_ends_every_pending_send_with_no_bytes(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair(buffer=16384)
     port.associate(near)
-    filled = fill(near)
+    filled = clog(near)
     assert filled
     started = [port.send(near, bytes(LARGE)) for _ in range(3)]
     nothing_more(port)
@@ -175,7 +173,7 @@ def test_the_end_of_the_stream_goes_behind_pending_sends(
 
 
 def attempt_to_send(port: CompletionPort, sock: socket.socket) -> int:
-    """The number with which a send fails at once; there are others pending, so none may be taken."""
+    """The number with which a send fails at once, while others are pending."""
     with pytest.raises(OSError, match="shut") as caught:
         port.send(sock, b"too late")
     return int(vars(caught.value)["winerror"])
@@ -185,7 +183,7 @@ def attempt_to_send(port: CompletionPort, sock: socket.socket) -> int:
 def test_a_cancelled_send_reports_no_bytes(port: CompletionPort, net: Loopback) -> None:
     near, _ = net.tcp_pair(buffer=16384)
     port.associate(near)
-    fill(near)
+    clog(near)
     operation = port.send(near, bytes(LARGE))
     nothing_more(port)
     assert operation.cancel()
@@ -217,7 +215,7 @@ def test_empty_members_of_a_gathered_send_are_legal(
 def test_an_empty_send_keeps_its_place(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()
     port.associate(near)
-    filled = fill(near)
+    filled = clog(near)
     started = [port.send(near, b"x"), port.send(near, b""), port.send(near, b"y")]
     nothing_more(port)
     reading = run(receive_exactly, far, filled + 2)
