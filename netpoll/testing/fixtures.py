@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -115,7 +114,7 @@ def open_descriptors() -> set[tuple[int, str]]:
 
     Windows has no such list: its handles belong to the interpreter as much as to us.
     """
-    if sys.platform == "win32":
+    if os.name == "nt":
         return set()
     listing = Path("/proc/self/fd" if Path("/proc/self/fd").exists() else "/dev/fd")
     found: set[tuple[int, str]] = set()

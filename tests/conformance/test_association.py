@@ -244,6 +244,22 @@ def test_an_event_with_packet_false_is_set_and_no_packet_queued(
     nothing_more(port)
 
 
+@pytest.mark.statement("ASSOC-15")
+def test_packet_false_needs_no_event(port: CompletionPort, net: Loopback) -> None:
+    near, far = net.tcp_pair()
+    port.associate(near, "key")
+    operation: Overlapped[Any] = Overlapped(packet=False)
+    port.recv(near, 10, overlapped=operation)
+    far.sendall(b"x")
+    assert operation.wait(DEADLINE)
+    assert operation.result() == b"x"
+    nothing_more(port)
+    port.recv(near, 10, overlapped=operation)  # nothing to take, so it can be used at once
+    far.sendall(b"y")
+    assert operation.wait(DEADLINE)
+    assert operation.result() == b"y"
+
+
 @pytest.mark.statement("ASSOC-16")
 def test_an_event_and_a_port_get_both(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()

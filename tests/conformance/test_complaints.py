@@ -6,7 +6,9 @@ import errno
 import gc
 import os
 import random
+import signal
 import socket
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -398,6 +400,45 @@ def test_a_start_from_another_thread_reaches_a_wait_already_begun(
         completion = done.result()
         assert completion is not None
         assert completion.key == number
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to send on this system")
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "behind_another_waiter"])
+def test_ctrl_c_ends_a_wait_and_the_port_goes_on(
+    port: CompletionPort, net: Loopback, others: int
+) -> None:
+    """A signal handler that raises, as Ctrl-C's does, left the port locked or the waiter in it."""
+    near, far = net.tcp_pair()
+    port.associate(near, "socket")
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupted(*_: object) -> None:
+        raise Interrupted
+
+    main = threading.get_ident()
+
+    def disturb() -> None:
+        wait_for_waiters(port, 1 + others)
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupted)
+    try:
+        for _ in range(20):
+            first = [run(port.get, None) for _ in range(others)]
+            wait_for_waiters(port, others)
+            disturber = run(disturb)
+            with pytest.raises(Interrupted):
+                port.get(DEADLINE)
+            disturber.result()
+            port.recv(near, 1)
+            far.sendall(b"x")
+            completion = first[0].result() if first else take(port)
+            assert completion is not None
+            assert completion.result() == b"x"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 # -- no work for nothing ---------------------------------------------------------------------------

@@ -416,6 +416,7 @@ def test_outcome_d_closing_the_port_ends_every_wait_with_735(
 def test_a_closed_port_refuses_every_call_with_6(make_port: MakePort, net: Loopback) -> None:
     port = make_port()
     near, _far = net.tcp_pair()
+    port.post(key="still there, but nobody can have it")
     port.close()
     calls: list[Callable[[], Any]] = [
         lambda: port.get(timeout=0),

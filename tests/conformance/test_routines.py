@@ -16,7 +16,8 @@ from netpoll.testing.pairs import reset, wait_readable
 from netpoll.testing.waiting import DEADLINE, run, wait_for_waiters
 
 if TYPE_CHECKING:
-    from netpoll import CompletionPort
+    from netpoll import Completion, CompletionPort
+    from netpoll.testing.fixtures import MakePort
     from netpoll.testing.pairs import Loopback
 
 
@@ -52,6 +53,32 @@ def test_a_routine_ends_an_alertable_wait_that_has_no_packet(
     far.sendall(b"x")
     assert port.get(DEADLINE, alertable=True) is None
     assert len(routine.calls) == 2
+
+
+@pytest.mark.statement("PORT-24", "APC-01")
+@pytest.mark.parametrize("waits_on", ["same_port", "other_port"])
+def test_a_routine_ends_an_alertable_wait_though_another_thread_runs_the_engine(
+    port: CompletionPort, make_port: MakePort, net: Loopback, waits_on: str
+) -> None:
+    other = port if waits_on == "same_port" else make_port()
+    poller = run(port.get, None)
+    wait_for_waiters(port, 1)
+    near, far = net.tcp_pair()
+    routine = Routine()
+
+    def issue_and_wait() -> Completion | None:
+        port.recv(near, 10, routine=routine)
+        return other.get(DEADLINE, alertable=True)
+
+    issuer = run(issue_and_wait)
+    wait_for_waiters(other, 2 if other is port else 1)
+    far.sendall(b"x")
+    assert issuer.result() is None
+    assert len(routine.calls) == 1
+    assert routine.threads == [issuer.thread.ident]
+    assert poller.running
+    port.post(key="end")
+    assert poller.result() is not None
 
 
 @pytest.mark.statement("PORT-24")
