@@ -1,6 +1,7 @@
-"""Run on its own: a port that runs out of file descriptors while accepting. Prints what happened, as JSON.
+"""Run on its own: a port that runs out of file descriptors while it accepts.
 
 In a process of its own because it lowers the limit of open files, and uses every one that is left.
+Prints what happened, as JSON.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
 import socket
 import sys
 import time
 from typing import Any
 
 from netpoll import CompletionPort
+
+assert sys.platform != "win32"
+import resource  # noqa: E402
 
 LIMIT = 64
 CLIENTS = 4
@@ -34,9 +37,8 @@ class Warnings(logging.Handler):
 def main(selector: str, order: str) -> dict[str, Any]:
     warnings = Warnings()
     logging.getLogger("netpoll").addHandler(warnings)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (LIMIT, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    )
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, most))
     report: dict[str, Any] = {}
     with CompletionPort("selectors", selector=selector) as port:
         listener = socket.create_server(("127.0.0.1", 0), backlog=16)

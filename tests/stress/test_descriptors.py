@@ -1,4 +1,4 @@
-"""Out of file descriptors: accepting pauses, says so once, goes on when one is free, never spins."""
+"""Out of descriptors: accepting pauses, says so once, goes on when one is free, never spins."""
 
 from __future__ import annotations
 
