@@ -32,6 +32,8 @@ def pin(buffers: BufferList, *, writable: bool) -> Pinned:
         views = [_view(buffer, writable) for buffer in cast("Sequence[Buffer]", buffers)]
         if not views:
             raise ValueError("an operation needs at least one buffer; an empty one is allowed")
+        # empty ones would fill a system call's list of buffers for nothing
+        views = [view for view in views if view] or views[:1]
         return views[0] if len(views) == 1 else views
     return _view(cast("Buffer", buffers), writable)
 

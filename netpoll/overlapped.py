@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from netpoll.backends.base import Association
+    from netpoll.backends.base import Association, Backend
     from netpoll.backends.routines import RoutineQueue
     from netpoll.port import CompletionPort
 
@@ -59,15 +59,16 @@ class Overlapped(Generic[T]):
         # and not of a second one (a dict or a wrapper costs 80 ns an operation)
         "_address",
         "_association",
+        "_begin",
         "_call",
         "_deadline",
         "_final",
         "_in_use",
-        "_moved",
         "_native",
+        "_owner",
         "_perform",
         "_pinned",
-        "_plain",
+        "_plain_on",
         "_port",
         "_queue",
         "_routines",
@@ -85,7 +86,6 @@ class Overlapped(Generic[T]):
         "opcode",
         "packet",
         "routine",
-        "status",
         "transferred",
     )
 
@@ -100,8 +100,6 @@ class Overlapped(Generic[T]):
         self.buffers: Any = None
         self.flags = 0
         self.routine: Callable[[int, int, Overlapped[Any], int], object] | None = None
-        self.status = nt.STATUS_SUCCESS  # a zeroed OVERLAPPED reads as done (OVL-09)
-        """The NTSTATUS (`Internal`): 0x103 while the operation is pending (OVL-01)."""
         self.transferred = 0
         """Bytes moved (`InternalHigh`); valid once `done`."""
 
@@ -117,11 +115,14 @@ class Overlapped(Generic[T]):
         """What this start works on: all of it, or its first bytes."""
         self._size = 0
         """The number of bytes in `_view`."""
-        self._moved = 0
-        self._final = nt.STATUS_SUCCESS
-        """How it ended, before anybody may see it: `status` follows when the packet is taken (OVL-04)."""
-        self._plain = False
-        """Whether its end is a packet and nothing else: the usual case, told apart once."""
+        self._begin: Callable[[Any], bool] = cast("Callable[[Any], bool]", None)
+        """Performs it, or begins to; `True` if it finished. The engine's choice."""
+        self._final = nt.STATUS_SUCCESS  # a zeroed OVERLAPPED reads as done (OVL-09)
+        """How it ended, before anybody may see it, or 0x103."""
+        self._owner: Backend | None = None
+        """The backend that prepared it."""
+        self._plain_on: Backend | None = None
+        """The same, if its end is a packet and nothing else: the usual case, told apart once."""
         self._in_use = False
         """From the start until the completion is taken."""
         self._value: Any = None
@@ -131,6 +132,14 @@ class Overlapped(Generic[T]):
         self._since = 0.0
         self._routines: RoutineQueue | None = None
         self._native: Any = None
+
+    @property
+    def status(self) -> int:
+        """The NTSTATUS (`Internal`): 0x103 while the operation is pending (OVL-01), and until its packet is
+        taken unless it has an event (OVL-04, OVL-05)."""
+        if self._in_use and self.event is None and self.routine is None:
+            return nt.STATUS_PENDING
+        return self._final
 
     @property
     def done(self) -> bool:
@@ -146,13 +155,15 @@ class Overlapped(Generic[T]):
 
         :raises OSError: the operation failed; or 996 (`errno.EINPROGRESS`) if it is pending (OVL-08)
         """
-        if self.status:
-            raise nt.make_exception(self.status)
+        status = self.status
+        if status:
+            raise nt.make_exception(status)
         return cast("T", self._value_of(self.transferred))
 
     def exception(self) -> OSError | None:
         """What `result()` would raise, or `None`."""
-        return nt.make_exception(self.status) if self.status else None
+        status = self.status
+        return nt.make_exception(status) if status else None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the operation has finished; not alertable (OVL-13). `False` on timeout.
@@ -175,8 +186,10 @@ class Overlapped(Generic[T]):
         :raises RuntimeError: the operation is pending
         """
         self._refuse_use()
-        self._pinned = self._view = None
-        self._port = None
+        self._unprepare()
+
+    def _unprepare(self) -> None:
+        self._pinned = self._view = self._port = self._owner = self._plain_on = None
 
     def _refuse_use(self) -> None:
         if self._in_use:
@@ -216,10 +229,11 @@ class Completion:
     """One packet taken from a port.
 
     Built once per operation in the hot loop, hence plain slots and no `__init__`: the port sets them
-    (a named tuple costs 100 ns more, an `__init__` 150).
+    (a named tuple costs 100 ns more, an `__init__` 150). A success sets three; the numbers of a failure have
+    slots only in `FailedCompletion`.
     """
 
-    __slots__ = ("error", "key", "overlapped", "status", "transferred")
+    __slots__ = ("key", "overlapped", "transferred")
 
     key: Any
     """The key of the handle's association, or of the posted packet."""
@@ -227,9 +241,9 @@ class Completion:
     """The `Overlapped` that finished, or what was posted."""
     transferred: int
     """Bytes moved; of a failed stream operation 0 (PORT-16)."""
-    status: int
+    status: int = nt.STATUS_SUCCESS
     """How it ended, an NTSTATUS."""
-    error: int
+    error: int = 0
     """The Win32 number that `GetQueuedCompletionStatus` would give; 0 is success."""
 
     def result(self) -> Any:
@@ -252,6 +266,12 @@ class Completion:
     def __repr__(self) -> str:
         end = nt.name_of(self.status) if self.status else f"{self.transferred} bytes"
         return f"<Completion key={self.key!r} {self.overlapped!r} {end}>"
+
+
+class FailedCompletion(Completion):
+    """The packet of an operation that failed, or that succeeded with a warning (PORT-17)."""
+
+    __slots__ = ("error", "status")
 
 
 def describe(handle: socket.socket | Any) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import warnings
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from netpoll import backends, config
 from netpoll import status as nt
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     Routine = Callable[[int, int, Overlapped[Any], int], object]
 
+A_CENTURY = 3.2e9
 T = TypeVar("T")
 Address = Any
 """What the `socket` module takes and gives: a tuple for IPv4 and IPv6."""
@@ -62,9 +62,10 @@ class CompletionPort:
             max_inflight=max_inflight,
             options=self._selection.options,
         )
-        # once, and not in each call: an attribute chain costs 20 ns in the hot path
-        self._start = self._backend.start
         self._dequeue = self._backend.dequeue
+        if type(self).resubmit is CompletionPort.resubmit:
+            # a call through the method below costs 70 ns, twice a message
+            self.resubmit = self._backend.resubmit  # type: ignore[method-assign]
         self._is_open = True
 
     # -- what it is ------------------------------------------------------------------------------
@@ -246,19 +247,9 @@ class CompletionPort:
 
         :param size: work on the first `size` bytes of the buffers only
         :raises RuntimeError: its completion has not been taken yet (OVL-06)
+        :raises ValueError: it was never started, or `size` does not fit
         """
-        if overlapped._in_use or overlapped._port is not self:
-            self._refuse_resubmit(overlapped)
-        if size is not None and size != overlapped._size:
-            overlapped._resize(size)
-        self._start(overlapped)
-        return overlapped
-
-    def _refuse_resubmit(self, overlapped: Overlapped[Any]) -> None:
-        overlapped._refuse_use()
-        raise ValueError(
-            f"{overlapped!r} was not started on this port; start it with one of the operation methods first"
-        )
+        return cast("Overlapped[T]", self._backend.resubmit(overlapped, size=size))
 
     def _new(
         self,
@@ -275,11 +266,11 @@ class CompletionPort:
         elif overlapped._in_use:
             overlapped._refuse_use()
         require_socket(handle)
-        overlapped._port = None
+        overlapped._unprepare()
         overlapped.opcode = opcode
         overlapped.handle = handle
         overlapped.routine = routine
-        overlapped._timeout = None if timeout is None else check_timeout(timeout)
+        overlapped._timeout = check_timeout(timeout)
         overlapped._value = overlapped._address = overlapped._native = None
         return overlapped
 
@@ -292,7 +283,7 @@ class CompletionPort:
         operation._size = 0 if pinned is None else total(pinned)
         self._backend.prepare(operation)
         operation._port = self
-        self._start(operation)
+        self._backend.start(operation)
         return operation
 
     def cancel(self, target: Overlapped[Any] | socket.socket) -> bool:
@@ -313,8 +304,9 @@ class CompletionPort:
         self._backend.flush()
 
     def _wait_for(self, operation: Overlapped[Any], timeout: float | None) -> bool:
-        limit = None if timeout is None else check_timeout(timeout)
-        return self._backend.wait_for(lambda: operation._final != nt.STATUS_PENDING, limit)
+        return self._backend.wait_for(
+            lambda: operation._final != nt.STATUS_PENDING, check_timeout(timeout)
+        )
 
     # -- packets -----------------------------------------------------------------------------------
 
@@ -352,7 +344,6 @@ class CompletionPort:
         completion.key = key
         completion.overlapped = overlapped
         completion.transferred = transferred
-        completion.status = completion.error = 0
         self._backend.post(completion)
 
     # -- the end -----------------------------------------------------------------------------------
@@ -380,13 +371,16 @@ class CompletionPort:
             self.close()
 
 
-def check_timeout(timeout: float) -> float:
-    """
+def check_timeout(timeout: float | None) -> float | None:
+    """What waits take: seconds, or `None` for ever, which is what a century comes to.
+
     :raises ValueError: negative or not a number
     """
+    if timeout is None:
+        return None
     if not timeout >= 0:
         raise ValueError(f"a timeout is a number of seconds, 0 or more, or None; not {timeout!r}")
-    return timeout if timeout < 1e9 else math.inf
+    return timeout if timeout < A_CENTURY else None
 
 
 def require_numeric(sock: socket.socket, address: Address) -> None:

@@ -86,6 +86,7 @@ class Inflight:
 class Backend(abc.ABC):
     """What `CompletionPort` calls. Every method may be called from any thread."""
 
+    __slots__ = ()
     name: str
 
     @abc.abstractmethod
@@ -102,6 +103,10 @@ class Backend(abc.ABC):
 
         :raises OSError: it failed at once; there is no completion (XFER-03)
         """
+
+    resubmit: Callable[..., AnyOverlapped]
+    """`resubmit(operation, *, size=None)`: start again, on the first `size` bytes; the port hands it out as its
+    own. Refuses an operation that is in use, as every start must."""
 
     @abc.abstractmethod
     def cancel(self, operation: AnyOverlapped) -> bool:
@@ -160,9 +165,10 @@ class Engine(abc.ABC):
     """What `SoftwarePort` calls: how operations are performed here.
 
     Every method is called with the port's lock held; `poll` releases it while it blocks. An engine never
-    completes an operation to anybody: it returns finished ones, with `_final`, `_moved` and `_value` set.
+    completes an operation to anybody: it returns finished ones, with `_final`, `transferred` and `_value` set.
     """
 
+    __slots__ = ()
     name: str
 
     @abc.abstractmethod
@@ -180,14 +186,16 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, operation: AnyOverlapped) -> None:
-        """Set whatever every start of this operation will use.
+        """Set whatever every start of this operation will use, `_begin` above all: the callable that performs
+        it, or begins to, and answers `True` if it finished, one way or the other. (A method `start` that
+        looked the right one up would cost each start 60 ns.)
 
         :raises OSError: the handle's state does not allow it
         """
 
     @abc.abstractmethod
-    def start(self, operation: AnyOverlapped) -> bool:
-        """Perform, or begin to. `True` if it finished, one way or the other."""
+    def refuse(self, association: Association, status: int) -> None:
+        """Let every start on the handle fail with `status`; 0 allows them again."""
 
     @abc.abstractmethod
     def cancel(self, operation: AnyOverlapped, status: int) -> bool:

@@ -52,17 +52,19 @@ class Direction(Generic[P]):
     costs 600 bytes a connection.
     """
 
-    __slots__ = ("bit", "head", "ready", "refusal", "rest")
+    __slots__ = ("head", "ready", "refusal", "rest", "watch", "watched")
 
-    def __init__(self, bit: int) -> None:
-        self.bit = bit
-        """The readiness this direction waits for; the engine's business."""
+    def __init__(self, watch: Callable[[P], object]) -> None:
         self.head: P | None = None
         self.rest: deque[P] | None = None
         self.ready = True
         """Whether a try is worth its system call. Nothing is known at first, so it is."""
         self.refusal = 0
         """The status with which every start fails: a reset is sticky (EMU-15), so is a shutdown."""
+        self.watch = watch
+        """Called with an operation that has to wait while readiness is not watched."""
+        self.watched = False
+        """Whether readiness will be reported to `on_ready`."""
 
     def start(self, operation: P) -> bool:
         """Try `operation`, or queue it. `True` if it finished."""
@@ -84,14 +86,24 @@ class Direction(Generic[P]):
             self.rest = deque((operation,))
         else:
             self.rest.append(operation)
+        if not self.watched:
+            self.watch(operation)
         return False
 
     def on_ready(self, finished: list[P], budget: int = BUDGET) -> None:
         """The handle is ready: append to `finished` what finishes, in order."""
         head = self.head
-        self.ready = True
-        while head is not None and budget:
-            outcome = head._perform(head)
+        if head is None:
+            self.ready = True
+            return
+        outcome = head._perform(head)
+        if outcome == EXHAUSTED and not self.rest:
+            # the usual end of a turn, told apart from the loop below because it is the hot path
+            finished.append(head)
+            self.head = None
+            self.ready = False
+            return
+        while True:
             if outcome == BLOCKED:
                 self.ready = False
                 return
@@ -103,6 +115,10 @@ class Direction(Generic[P]):
                 self.ready = False
                 return
             budget -= 1
+            if head is None or not budget:
+                self.ready = True
+                return
+            outcome = head._perform(head)
 
     def remove(self, operation: P) -> bool:
         """Take `operation` out, wherever it stands. `False` if it is not here."""

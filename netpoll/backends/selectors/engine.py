@@ -10,6 +10,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import status as nt
@@ -44,7 +45,6 @@ class Channel(Association):
 
     __slots__ = (
         "closing",
-        "connected",
         "first_receives",
         "interest",
         "reading",
@@ -53,17 +53,17 @@ class Channel(Association):
         "writing",
     )
 
-    def __init__(self, handle: socket.socket, fd: int) -> None:
+    def __init__(
+        self, handle: socket.socket, fd: int, watch: Callable[[Operation], object]
+    ) -> None:
         super().__init__(handle, fd)
         self.stream = handle.type == socket.SOCK_STREAM
-        self.reading: Direction[Operation] = Direction(READ)
-        self.writing: Direction[Operation] = Direction(WRITE)
+        self.reading: Direction[Operation] = Direction(watch)
+        self.writing: Direction[Operation] = Direction(watch)
         self.interest = 0
         """What the selector is asked for. It follows the queues lazily: set when an operation has to wait,
         dropped when readiness finds nobody waiting, so a request/response loop changes nothing."""
         self.reset = False
-        self.connected = False
-        """Connected by an operation of ours."""
         self.closing = False
         """Sending was shut down while sends were pending: the FIN goes out behind them (SEND-07)."""
         self.first_receives: list[Operation] = []
@@ -72,6 +72,23 @@ class Channel(Association):
 
 class SelectorsEngine(Engine):
     """OVERLAPPED operations over readiness."""
+
+    __slots__ = (
+        "_blocked",
+        "_changes",
+        "_finished",
+        "_lock",
+        "_paused",
+        "_polls",
+        "_readiness",
+        "_registered",
+        "_scarce",
+        "_wake_fd",
+        "_wake_in",
+        "_wake_out",
+        "_wakes",
+        "_woken",
+    )
 
     name = "selectors"
 
@@ -101,7 +118,7 @@ class SelectorsEngine(Engine):
 
     def attach(self, handle: Any, fd: int) -> Channel:
         handle.setblocking(False)
-        return Channel(handle, fd)
+        return Channel(handle, fd, self._watch_for)
 
     def detach(self, association: Association) -> list[Operation]:
         channel = cast("Channel", association)
@@ -135,8 +152,8 @@ class SelectorsEngine(Engine):
                 channel.closing = True
             channel.writing.refusal = channel.writing.refusal or nt.STATUS_PIPE_DISCONNECTED
 
-    def refuse(self, channel: Channel, status: int) -> None:
-        """Let every start on the handle fail with `status`; 0 allows them again."""
+    def refuse(self, association: Association, status: int) -> None:
+        channel = cast("Channel", association)
         channel.reading.refusal = channel.writing.refusal = status
 
     # -- operations --------------------------------------------------------------------------------
@@ -146,40 +163,42 @@ class SelectorsEngine(Engine):
             operation.handle.setblocking(False)  # somebody changed it since (XFER-05)
         operations.prepare(self, operation)
 
-    def start(self, operation: Operation) -> bool:
+    def start_connect(self, operation: Operation) -> bool:
+        """A connect's verdict is never seen within its start, even where the system knows at once (CON-04)."""
         queue: Direction[Operation] = operation._queue
+        queue.ready = True
         if queue.start(operation):
-            if operation.opcode is Opcode.CONNECT and _is_verdict(operation._final):
-                # never within the start, even where the system knows at once (CON-04)
-                self._finished.append(operation)
-                self.wake()
-                return False
-            return True
-        channel = operation._association
-        if queue.head is operation and operation.handle.fileno() < 0:
-            # no try was made that could have noticed
-            queue.remove(operation)
-            operation._final = nt.STATUS_INVALID_HANDLE
-            return True
-        if not channel.interest & queue.bit:  # type: ignore[attr-defined]
-            self._watch(channel, channel.interest | queue.bit)  # type: ignore[attr-defined, arg-type]
+            if not _is_verdict(operation._final):
+                return True
+            self._finished.append(operation)
+            self.wake()
         return False
+
+    def _watch_for(self, operation: Operation) -> None:
+        """An operation has to wait: ask for the readiness of its direction."""
+        channel = cast("Channel", operation._association)
+        bit = READ if operation._queue is channel.reading else WRITE
+        self._watch(channel, channel.interest | bit)
 
     def cancel(self, operation: Operation, status: int) -> bool:
         if not operation._queue.remove(operation):
             return False
         self._end(operation, status)
+        channel = cast("Channel", operation._association)
+        if channel.closing and channel.writing.head is None:
+            self._send_fin(channel)
         return True
 
     def _end(self, operation: Operation, status: int) -> None:
         """End an operation that is in no queue any more, whatever it was in the middle of."""
         channel = cast("Channel", operation._association)
         operation._final = status
-        operation._moved = 0  # also of a send that was under way (SEND-08)
+        operation.transferred = 0  # also of a send that was under way (SEND-08)
         if operation.opcode is Opcode.SEND:
             operation._native = None
         elif operation.opcode is Opcode.CONNECT:
             channel.writing.ready = True
+            operation._perform = operations.connect
             self.refuse(channel, 0)
         elif channel.first_receives and operation in channel.first_receives:
             self._end_first_receive(operation)
@@ -197,7 +216,9 @@ class SelectorsEngine(Engine):
 
     def start_first_receive(self, operation: Operation, sock: socket.socket) -> bool:
         """An accept has its connection and now waits for data on it. `True` if that is there already."""
-        channel = operation._address = self.attach(sock, sock.fileno())
+        # watched by hand: to the engine this operation belongs to the listener
+        sock.setblocking(False)
+        channel = operation._address = Channel(sock, sock.fileno(), id)
         operation._queue = channel.reading
         operation._perform = self._receive_first
         listener = cast("Channel", operation._association)
@@ -260,10 +281,17 @@ class SelectorsEngine(Engine):
         events = self._wait(timeout)
         registered = self._registered
         for fd, ready in events:
-            channel = registered.get(fd)
-            if channel is None:
+            try:
+                channel = registered[fd]
+            except KeyError:
                 self._on_stray(fd)
                 continue
+            if ready == READ:
+                # the usual case, without the questions below
+                reading = channel.reading
+                if reading.head is not None:
+                    reading.on_ready(finished)
+                    continue
             idle = 0
             if ready & NOT_WRITE:
                 reading = channel.reading
@@ -332,6 +360,8 @@ class SelectorsEngine(Engine):
             if channel.alive():
                 raise
         channel.interest = interest
+        channel.reading.watched = bool(interest & READ)
+        channel.writing.watched = bool(interest & WRITE)
         if self._blocked and not self._readiness.live:
             self.wake()
 
@@ -368,6 +398,7 @@ class SelectorsEngine(Engine):
             except (OSError, ValueError):
                 del self._registered[fd]
                 channel.interest = 0
+                channel.reading.watched = channel.writing.watched = False
 
     def _send_fin(self, channel: Channel) -> None:
         channel.closing = False
