@@ -50,7 +50,7 @@ class Chaos:
         self.seed = seed
         self.threads = threads
         self.slots: list[tuple[socket.socket, socket.socket]] = []
-        self.operations: list[Overlapped[Any]] = []
+        self.books: list[Book] = []
         self.recent: deque[Overlapped[Any]] = deque(maxlen=64)
         self.over = threading.Event()
 
@@ -78,10 +78,8 @@ class Chaos:
             consumer.result()
 
     def balanced(self) -> bool:
-        return all(len(book.starts) == len(book.ends) for book in self.books())
-
-    def books(self) -> list[Book]:
-        return [operation.context for operation in self.operations]
+        idle = not self.port.stats()["inflight"]
+        return idle and all(len(book.starts) == len(book.ends) for book in self.books)
 
     # -- threads -----------------------------------------------------------------------------------
 
@@ -102,10 +100,12 @@ class Chaos:
         operation = completion.overlapped
         if operation.opcode == "accept" and not completion.error:
             reset(completion.result()[0])
-        again = not self.over.is_set() and rng.random() < 0.3
         operation.context.ends.append(completion.error)
-        if again and operation.opcode in ("recv", "recv_into", "send"):
+        again = operation.opcode in ("recv_into", "send") and rng.random() < 0.3
+        if again and not self.over.is_set():
             self.start(operation, lambda: self.port.resubmit(operation))
+        else:
+            operation.release()  # the books are kept, not what they are about
 
     def work(self, number: int, deadline: float) -> None:
         rng = random.Random(self.seed * 1000 + number)
@@ -135,7 +135,7 @@ class Chaos:
 
     def fresh(self) -> Overlapped[Any]:
         operation: Overlapped[Any] = Overlapped(Book())
-        self.operations.append(operation)
+        self.books.append(operation.context)
         return operation
 
     def receive(self, pair: tuple[socket.socket, socket.socket], rng: random.Random) -> None:

@@ -33,8 +33,8 @@ def test_a_hundred_threads_starting_cancelling_and_closing(
 ) -> None:
     chaos = Chaos(port, seed, threads=100 - CONSUMERS)
     chaos.run(seconds)
-    ends = [end for book in chaos.books() for end in book.ends]
-    assert {len(book.starts) - len(book.ends) for book in chaos.books()} == {0}
+    ends = [end for book in chaos.books for end in book.ends]
+    assert {len(book.starts) - len(book.ends) for book in chaos.books} == {0}
     assert set(ends) <= ENDINGS, sorted(set(ends))
     assert len(ends) > 100
     assert 0 in ends
