@@ -133,9 +133,8 @@ class SelectorsEngine(Engine):
         channel.reading.drain()
         channel.writing.drain()
         for operation in ended:
-            transfer = operation.opcode is not Opcode.ACCEPT and operation.opcode is not Opcode.CONNECT
-            aborted = channel.stream and transfer  # CLOSE-02; else CLOSE-01, CLOSE-04
-            self._end(operation, nt.STATUS_CONNECTION_ABORTED if aborted else nt.STATUS_CANCELLED)
+            self._end(operation, operations.status_of_close(operation))
+        self.refuse(channel, nt.STATUS_INVALID_HANDLE)
         return ended
 
     def shutdown(self, association: Association, how: int) -> None:
@@ -344,16 +343,20 @@ class SelectorsEngine(Engine):
             return
         fd = channel.fd
         self._changes += 1
+        other = self._registered.get(fd)
         try:
             if not before:
+                if other is not None:
+                    self._evict(other)
                 self._readiness.add(fd, interest)
                 self._registered[fd] = channel
+            elif other is not channel:
+                pass  # evicted: the number is somebody else's now
             elif interest:
                 self._readiness.change(fd, interest)
             else:
                 # not just empty: errors and hang-ups are reported whatever one asks for
-                if self._registered.get(fd) is channel:
-                    del self._registered[fd]
+                del self._registered[fd]
                 self._readiness.remove(fd)
         except (OSError, KeyError, ValueError):
             # closed, which took it out of the selector; the sweep will end what is pending on it
@@ -364,6 +367,12 @@ class SelectorsEngine(Engine):
         channel.writing.watched = bool(interest & WRITE)
         if self._blocked and not self._readiness.live:
             self.wake()
+
+    def _evict(self, channel: Channel) -> None:
+        """Its descriptor was closed behind our back, and the number is in use again."""
+        del self._registered[channel.fd]
+        with contextlib.suppress(OSError, KeyError, ValueError):  # a selector may have noticed by itself
+            self._readiness.remove(channel.fd)
 
     def _drop_closed(self) -> bool:
         """Take closed descriptors out of the selector; whether there were any."""

@@ -389,7 +389,9 @@ def fail(operation: Operation, error: OSError) -> int:
     channel = cast("Channel", operation._association)
     number = error.errno or errno.EIO
     operation.transferred = 0
-    if number == errno.EPIPE:
+    if number == errno.EBADF and operation._queue.head is operation:
+        status = status_of_close(operation)  # closed while it was pending
+    elif number == errno.EPIPE:
         status = _what_epipe_means(operation.handle)
     else:
         status = nt.from_errno(
@@ -403,6 +405,14 @@ def fail(operation: Operation, error: OSError) -> int:
         channel.reset = True
         channel.reading.refusal = channel.writing.refusal = status
     return DONE
+
+
+def status_of_close(operation: Operation) -> int:
+    """How an operation ends when its handle is closed under it (CLOSE-01, CLOSE-02, CLOSE-04)."""
+    transfer = operation.opcode is not Opcode.ACCEPT and operation.opcode is not Opcode.CONNECT
+    if transfer and cast("Channel", operation._association).stream:
+        return nt.STATUS_CONNECTION_ABORTED
+    return nt.STATUS_CANCELLED
 
 
 def _what_epipe_means(sock: socket.socket) -> int:
