@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -16,6 +16,8 @@ from netpoll.testing.outcome import unsupported
 from netpoll.testing.waiting import DEADLINE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from netpoll import CompletionPort
     from netpoll.testing.backends import Target
     from netpoll.testing.fixtures import MakePort
@@ -35,6 +37,17 @@ def test_a_handle_is_associated_once(make_port: MakePort, net: Loopback) -> None
     far.sendall(b"x")
     assert take(first).key == "kept"
     nothing_more(second)
+
+
+@pytest.mark.statement("ASSOC-02")
+def test_a_handle_without_overlapped_operations_is_refused(
+    port: CompletionPort, tmp_path: Path
+) -> None:
+    with open(tmp_path / "plain", "wb") as plain:
+        with pytest.raises(OSError, match="overlapped") as caught:
+            port.associate(cast("Any", plain), "key")
+        assert winerror_of(caught.value) == 87
+        plain.write(b"still works")
 
 
 @pytest.mark.statement("ASSOC-03")

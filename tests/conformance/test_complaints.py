@@ -441,6 +441,45 @@ def test_ctrl_c_ends_a_wait_and_the_port_goes_on(
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_when_the_thread_that_runs_the_engine_leaves_another_takes_over(
+    port: CompletionPort, net: Loopback
+) -> None:
+    """Leader and followers: the leader went, and the followers slept on."""
+    near, far = net.tcp_pair()
+    port.associate(near, "key")
+    leader = run(port.get, 0.05)
+    wait_for_waiters(port, 1)
+    followers = [run(port.get, None) for _ in range(2)]
+    wait_for_waiters(port, 3)
+    assert leader.result() is None
+    for left in (2, 1):
+        wait_for_waiters(port, left)
+        port.recv(near, 1)
+        far.sendall(b"x")
+        wait_until(lambda: not all(each.running for each in followers), "a follower served")
+        served = next(each for each in followers if not each.running)
+        followers.remove(served)
+        completion = served.result()
+        assert completion is not None
+        assert completion.result() == b"x"
+
+
+def test_when_the_thread_that_runs_the_engine_has_its_packet_a_bystander_takes_over(
+    port: CompletionPort, net: Loopback
+) -> None:
+    """The same, for a thread that waits for one operation and takes no packets."""
+    near, far = net.tcp_pair()
+    operation = port.recv(near, 10)  # no association: only wait() tells of its end
+    leader = run(port.get, None)
+    wait_for_waiters(port, 1)
+    bystander = run(operation.wait, None)
+    port.post(key="for the leader")
+    assert leader.result() is not None
+    far.sendall(b"x")
+    assert bystander.result() is True
+    assert operation.result() == b"x"
+
+
 # -- no work for nothing ---------------------------------------------------------------------------
 
 

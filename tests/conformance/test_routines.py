@@ -68,7 +68,7 @@ def test_a_routine_ends_an_alertable_wait_though_another_thread_runs_the_engine(
 
     def issue_and_wait() -> Completion | None:
         port.recv(near, 10, routine=routine)
-        return other.get(DEADLINE, alertable=True)
+        return other.get(None, alertable=True)  # endless: only the routine can end it
 
     issuer = run(issue_and_wait)
     wait_for_waiters(other, 2 if other is port else 1)
@@ -196,10 +196,15 @@ def test_another_thread_may_run_the_engine_while_the_issuer_sleeps(
     wait_for_waiters(port, 1)
     near, far = net.tcp_pair()
     routine = Routine()
-    port.recv(near, 10, routine=routine)
-    far.sendall(b"x")
-    assert netpoll.sleep(DEADLINE) is True
-    assert routine.threads == [threading.get_ident()]
+
+    def issue_and_sleep() -> bool:
+        port.recv(near, 10, routine=routine)
+        far.sendall(b"x")
+        return netpoll.sleep(None)  # endless: only the routine can end it
+
+    issuer = run(issue_and_sleep)
+    assert issuer.result() is True
+    assert routine.threads == [issuer.thread.ident]
     assert poller.running
     port.post(key="end")
     assert poller.result() is not None
