@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,9 +24,11 @@ from netpoll.testing.attempts import (
 )
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.pairs import has_ipv6, receive_exactly
-from netpoll.testing.waiting import run
+from netpoll.testing.waiting import run, wait_for_waiters
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from netpoll import CompletionPort
     from netpoll.testing.pairs import Loopback
 
@@ -302,6 +305,30 @@ def test_closing_while_connecting_ends_the_connect_once(
     completion = take(port)
     assert completion.key == "client"
     assert completion.error in CLOSED_HERE
+
+
+@pytest.mark.statement("CON-04")
+def test_a_connect_whose_end_is_known_at_once_still_has_its_packet(
+    port: CompletionPort, net: Loopback, tmp_path: Path
+) -> None:
+    """As that of a Unix socket is; here another thread waits, and the port has other changes."""
+    if sys.platform == "win32":
+        pytest.skip("Python has no Unix sockets here")
+    listener = net.track(socket.socket(socket.AF_UNIX))
+    listener.bind(str(tmp_path / "listener"))
+    listener.listen()
+    other, _ = net.tcp_pair()
+    sock = net.track(socket.socket(socket.AF_UNIX))
+    port.associate(other)
+    port.associate(sock, "client")
+    waiting = run(port.get, 30.0)
+    wait_for_waiters(port, 1)
+    port.close_handle(other)
+    operation = port.connect(sock, str(tmp_path / "listener"))
+    completion = waiting.result()
+    assert completion is not None
+    assert (completion.overlapped, completion.key, completion.error) == (operation, "client", 0)
+    accepted(net, listener)
 
 
 @pytest.mark.parametrize(
