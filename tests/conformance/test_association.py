@@ -112,6 +112,24 @@ def test_a_key_may_be_anything_even_nothing(port: CompletionPort, net: Loopback,
     assert take(port).key is key
 
 
+@pytest.mark.statement("ASSOC-05")
+def test_an_operation_started_through_another_port_is_not_lost(
+    make_port: MakePort, net: Loopback
+) -> None:
+    own, other = make_port(), make_port()
+    near, far = net.tcp_pair()
+    own.associate(near, "own")
+    try:
+        operation = other.recv(near, 10)
+    except (OSError, ValueError):  # misuse that is told at once ...
+        nothing_more(own)
+    else:  # ... or what Windows does, where the handle decides and a start names no port
+        far.sendall(b"x")
+        completion = take(own)
+        assert (completion.key, completion.overlapped) == ("own", operation)
+    nothing_more(other)
+
+
 @pytest.mark.statement("ASSOC-06")
 def test_an_operation_older_than_the_association_queues_a_packet(
     port: CompletionPort, net: Loopback
