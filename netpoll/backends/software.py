@@ -525,21 +525,32 @@ class SoftwarePort(Backend):
     def _wait(self, limit: int, timeout: float | None, alertable: bool) -> list[Completion]:
         self._check_open()
         self._waits += 1
+        deadline = None if timeout is None else time.monotonic() + timeout
+        alone = not (
+            self._waiters or self._bystanders or self._poller or self._concurrency or alertable
+        )
         me = _Waiter()
         if self._concurrency:
             me.thread = threading.current_thread()
             self._running.discard(me.thread)
-        if not self._turns and self._poller is None:
-            self._poll(me, 0.0)  # packets never run dry: now it is the engine's turn
-        self._turns = TURNS_WITHOUT_POLL
         if alertable:
             me.routines = routines.current()
         self._waiters.append(me)
         self._waiting += 1
         try:
-            if self._packets:
-                self._distribute()
-            self._drive(me, me.packets.__len__, timeout)
+            if not self._turns and self._poller is None:
+                self._poll(me, 0.0)  # packets never run dry: now it is the engine's turn
+            elif alone:
+                self._poll(me, timeout)
+            self._turns = TURNS_WITHOUT_POLL
+            if self._waiters == [me] and alone and self._packets:
+                # nobody else wants any: the way through the distribution would double the cost of a turn
+                self._waiters.clear()
+                me.packets.append(self._packets.popleft())
+            else:
+                if self._packets:
+                    self._distribute()
+                self._drive(me, me.packets.__len__, deadline, looked=alone)
         except BaseException:
             # a signal handler raised, or the port was closed: what was handed to us goes back
             self._packets.extendleft(reversed(me.packets))
@@ -556,8 +567,9 @@ class SoftwarePort(Backend):
                     self._distribute()
         if me.packets:
             # one packet woke us, and whatever else is there comes along (PORT-21)
-            while self._packets and len(me.packets) < limit:
-                me.packets.append(self._packets.popleft())
+            packets = self._packets
+            while packets and len(me.packets) < limit:
+                me.packets.append(packets.popleft())
             if me.thread is not None:
                 _places.take(self)
             return self._open(me.packets)
@@ -576,18 +588,19 @@ class SoftwarePort(Backend):
             me = _Waiter()
             self._bystanders.append(me)
             try:
-                self._drive(me, finished, timeout)
+                deadline = None if timeout is None else time.monotonic() + timeout
+                self._drive(me, finished, deadline)
             finally:
                 self._bystanders.remove(me)
             return bool(finished())
 
-    def _drive(self, me: _Waiter, finished: Callable[[], object], timeout: float | None) -> None:
-        """Be the poller, or sleep while somebody else is, until `finished`, routines are due, or timeout."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+    def _drive(
+        self, me: _Waiter, finished: Callable[[], object], deadline: float | None, *, looked: bool = False
+    ) -> None:
+        """Be the poller, or sleep while somebody else is, until `finished`, routines are due, or the deadline."""
         due = me.routines
         if due is not None:
             due.alert(lambda: self._alert(me))
-        looked = False
         try:
             while not finished():
                 if self._closed:
@@ -606,7 +619,7 @@ class SoftwarePort(Backend):
                     self._poll(me, left)
                 else:
                     self._sleep(me, left)
-                if self._concurrency and self._packets:
+                if self._packets:
                     self._distribute()
         finally:
             if due is not None:
@@ -632,7 +645,10 @@ class SoftwarePort(Backend):
             finished = self._engine.poll(left)
             if finished:
                 self._sweep_interval = SWEEP[0]
-                self._finish_batch(finished)
+                if self._specials or self._bystanders or len(self._waiters) > 1:
+                    self._finish_batch(finished)
+                else:
+                    self._packets.extend(finished)
         finally:
             self._poller = None
             if self._closed:
