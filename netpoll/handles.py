@@ -8,25 +8,79 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
+from netpoll.errors import AlreadyAssociated
 
-_claimed: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+if TYPE_CHECKING:
+    from netpoll.port import CompletionPort
+
+
+
+class _Use:
+    """Which port a handle is used with, and whether it is associated with it."""
+
+    __slots__ = ("associated", "port")
+
+    def __init__(self, port: CompletionPort) -> None:
+        self.port = weakref.ref(port)
+        self.associated = False
+
+
+_uses: weakref.WeakKeyDictionary[socket.socket, _Use] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def claim(handle: socket.socket) -> Iterator[bool]:
-    """Whether no port has the handle yet. It is claimed when the block ends without an exception.
+def claim(handle: socket.socket, port: CompletionPort) -> Iterator[None]:
+    """Associate a handle, within the block; undone if the block raises.
 
     An association lasts as long as the handle (ASSOC-04), also when its port has been closed: a program that
     relies on anything else fails on Windows, so it shall fail everywhere.
+
+    :raises AlreadyAssociated: some port has it (ASSOC-01), or another port has operations pending on it
     """
     with _lock:
-        free = handle not in _claimed
-        yield free
-        _claimed.add(handle)
+        use = _uses.get(handle)
+        if use is not None and use.associated:
+            raise _taken(handle, "belongs to a completion port already, for as long as it is open")
+        if use is not None and _pending_elsewhere(handle, use, port):
+            raise _taken(handle, "has operations pending that were started through another port")
+        claimed = _Use(port)
+        yield
+        claimed.associated = True
+        _uses[handle] = claimed
+
+
+def note_use(handle: socket.socket, port: CompletionPort) -> None:
+    """An operation is about to be started on `handle` through `port`.
+
+    :raises AlreadyAssociated: its completion would never come to this port
+    """
+    use = _uses.get(handle)
+    if use is not None and use.port() is port:
+        return
+    if use is not None and use.associated:
+        raise _taken(handle, "belongs to another completion port, which has to start its operations")
+    if use is not None and _pending_elsewhere(handle, use, port):
+        raise _taken(handle, "has operations pending that were started through another port")
+    _uses[handle] = _Use(port)
+
+
+def _pending_elsewhere(handle: socket.socket, use: _Use, port: CompletionPort) -> bool:
+    other = use.port()
+    if other is None or other is port:
+        return False
+    return any(each.handle is handle for each in other.inflight())
+
+
+def _taken(handle: socket.socket, why: str) -> OSError:
+    return nt.make_exception(
+        nt.STATUS_INVALID_PARAMETER,
+        kind=AlreadyAssociated,
+        message=f"fd {handle.fileno()} {why}; open another socket for another port",
+    )
 
 
 def require_socket(handle: Any) -> None:

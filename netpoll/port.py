@@ -10,8 +10,7 @@ from netpoll import backends, config
 from netpoll import status as nt
 from netpoll.backends.base import Capability, Inflight
 from netpoll.buffers import BufferList, Pinned, pin, total
-from netpoll.errors import AlreadyAssociated
-from netpoll.handles import claim, require_socket
+from netpoll.handles import claim, note_use, require_socket
 from netpoll.overlapped import Completion, Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -114,14 +113,7 @@ class CompletionPort:
         :raises OSError: it is closed (6), or cannot be used with overlapped operations (87, ASSOC-02)
         """
         require_socket(handle)
-        with claim(handle) as free:
-            if not free:
-                raise nt.make_exception(
-                    nt.STATUS_INVALID_PARAMETER,
-                    kind=AlreadyAssociated,
-                    message=f"fd {handle.fileno()} belongs to a completion port already, for as long as it is "
-                    f"open; open another socket for another port",
-                )
+        with claim(handle, self):
             self._backend.associate(handle, key, skip_on_success)
 
     def close_handle(self, handle: socket.socket) -> None:
@@ -266,11 +258,13 @@ class CompletionPort:
         elif overlapped._in_use:
             overlapped._refuse_use()
         require_socket(handle)
+        note_use(handle, self)
         overlapped._unprepare()
         overlapped.opcode = opcode
         overlapped.handle = handle
         overlapped.routine = routine
         overlapped._timeout = check_timeout(timeout)
+        overlapped._deadline = 0.0  # an old one must not end the new start
         overlapped._value = overlapped._address = overlapped._native = None
         return overlapped
 

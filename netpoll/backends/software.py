@@ -276,6 +276,10 @@ class SoftwarePort(Backend):
                     append(overlapped)
                     if waiters:
                         distribute()
+            except OSError:
+                if overlapped._in_use:  # the engine found out only while queueing it
+                    self._withdraw(overlapped)
+                raise
             finally:
                 try:
                     release()
@@ -314,14 +318,7 @@ class SoftwarePort(Backend):
         if operation._final >= FAILURES:
             # failures at once have no packet, no event and no routine (XFER-03). What is only a
             # warning has them: a truncated datagram is a start that returns (UDP-02).
-            operation._in_use = False
-            operation.transferred = 0
-            if operation._plain_on is None:
-                self._specials -= 1
-                self._started -= 1
-            if operation._routines is not None:
-                operation._routines.forget(self)
-                operation._routines = None
+            self._withdraw(operation)
             if self._closed:
                 self._check_open()
             raise nt.make_exception(operation._final, inline=True)
@@ -334,6 +331,19 @@ class SoftwarePort(Backend):
                 operation.event.set()
         else:
             self._finish(operation)
+
+    def _withdraw(self, operation: AnyOverlapped) -> None:
+        """The start failed: there is no operation."""
+        operation._in_use = False
+        operation.transferred = 0
+        if operation._final == PENDING:
+            operation._final = nt.STATUS_INVALID_HANDLE
+        if operation._plain_on is None:
+            self._specials -= 1
+            self._started -= 1
+        if operation._routines is not None:
+            operation._routines.forget(self)
+            operation._routines = None
 
     def _finish(self, operation: AnyOverlapped) -> None:
         """An operation has ended: tell whoever is to know. Exactly once per start."""

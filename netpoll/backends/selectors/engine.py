@@ -124,12 +124,14 @@ class SelectorsEngine(Engine):
         channel = cast("Channel", association)
         self._watch(channel, 0)
         self._paused.pop(channel, None)
+        self._scarce = self._scarce and bool(self._paused)
         handle = channel.handle()
         receiving = channel.reading.head is not None and channel.stream
         if receiving and handle is not None and channel.writing.refusal != nt.STATUS_PIPE_DISCONNECTED:
             _make_abortive(handle)
         ended = self.pending(channel)
-        self._finished = [each for each in self._finished if each._association is not channel]
+        # in place: a poll in another thread holds this list while it waits
+        self._finished[:] = [each for each in self._finished if each._association is not channel]
         channel.reading.drain()
         channel.writing.drain()
         for operation in ended:
@@ -174,8 +176,14 @@ class SelectorsEngine(Engine):
         return False
 
     def _watch_for(self, operation: Operation) -> None:
-        """An operation has to wait: ask for the readiness of its direction."""
+        """An operation has to wait: ask for the readiness of its direction.
+
+        :raises OSError: the handle was closed, so there is nothing to wait for
+        """
         channel = cast("Channel", operation._association)
+        if operation.handle.fileno() != channel.fd:
+            operation._queue.remove(operation)
+            raise nt.make_exception(nt.STATUS_INVALID_HANDLE, inline=True)
         bit = READ if operation._queue is channel.reading else WRITE
         self._watch(channel, channel.interest | bit)
 
@@ -324,14 +332,13 @@ class SelectorsEngine(Engine):
         try:
             return self._readiness.wait(timeout)
         except (OSError, ValueError):
-            # poll() and select() trip over descriptors that were closed behind our back
+            # poll() and select() trip over descriptors that were closed meanwhile: look again without them
             reacquire(self._lock)
             try:
-                if not self._drop_closed():
-                    raise
+                self._drop_closed()
+                return self._readiness.wait(0)
             finally:
                 self._lock.release()
-            return []
         finally:
             reacquire(self._lock)
             self._blocked = False
@@ -374,12 +381,10 @@ class SelectorsEngine(Engine):
         with contextlib.suppress(OSError, KeyError, ValueError):  # a selector may have noticed by itself
             self._readiness.remove(channel.fd)
 
-    def _drop_closed(self) -> bool:
-        """Take closed descriptors out of the selector; whether there were any."""
-        closed = [channel for channel in self._registered.values() if not channel.alive()]
-        for channel in closed:
+    def _drop_closed(self) -> None:
+        """Take closed descriptors out of the selector."""
+        for channel in [each for each in self._registered.values() if not each.alive()]:
             self._watch(channel, 0)
-        return bool(closed)
 
     def _on_stray(self, fd: int) -> None:
         """Readiness of a descriptor that nobody waits for."""

@@ -359,7 +359,7 @@ def finish_connect(operation: Operation) -> int:
     except OSError as error:
         if error.errno == errno.ENOTCONN:
             return BLOCKED  # woken for nothing
-        code = error.errno or errno.EIO
+        return fail(operation, error)
     operation._perform = connect
     return _connected(operation, channel, code)
 
