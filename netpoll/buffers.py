@@ -1,8 +1,8 @@
 """Buffer lists: what an operation reads into or writes from, checked once and pinned.
 
-A pinned buffer is a byte-wise `memoryview`. The export keeps the object alive and makes its owner refuse
-to resize (a `bytearray` raises `BufferError`), which is what "the buffers belong to the operation"
-(OVL-07) means in Python.
+A pinned buffer is a byte-wise `memoryview`. The export keeps the object alive and makes its owner
+refuse to resize (a `bytearray` raises `BufferError`), which is what "the buffers belong to the
+operation" (OVL-07) means in Python.
 """
 
 from __future__ import annotations
@@ -80,15 +80,13 @@ def first(pinned: Pinned, size: int) -> Pinned:
     return pinned[:size]
 
 
-def after(pinned: Pinned, moved: int) -> Pinned:
+def after(views: list[memoryview], moved: int) -> list[memoryview]:
     """What is left of the views behind their first `moved` bytes."""
-    if isinstance(pinned, list):
-        for index, view in enumerate(pinned):
-            if moved < len(view):
-                return [view[moved:], *pinned[index + 1 :]]
-            moved -= len(view)
-        return []
-    return pinned[moved:]
+    for index, view in enumerate(views):
+        if moved < len(view):
+            return [view[moved:], *views[index + 1 :]]
+        moved -= len(view)
+    return []
 
 
 def scatter(data: memoryview, pinned: list[memoryview]) -> None:

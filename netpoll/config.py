@@ -1,4 +1,5 @@
-"""Which backend, and why: the first that speaks of the argument, the environment, the file, the program.
+"""Which backend, and why: the first that speaks of the argument, the environment, the file, the
+program.
 
 `NETPOLL_CONFIG` names a TOML file:
 
@@ -15,12 +16,14 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from netpoll import backends
 from netpoll import status as nt
-from netpoll.backends import Candidate
 from netpoll.errors import UnsupportedOperation
+
+if TYPE_CHECKING:
+    from netpoll.backends import Candidate
 
 AUTOMATIC = "auto"
 
@@ -31,17 +34,19 @@ class Selection:
 
     backend: str
     source: str
-    """Who chose: "argument", "NETPOLL_BACKEND", "NETPOLL_CONFIG (path)", "configure()" or "automatic"."""
+    """Who chose: "argument", "NETPOLL_BACKEND", "NETPOLL_CONFIG (path)", "configure()" or
+    "automatic"."""
     candidates: tuple[Candidate, ...]
     """What was tried, in order; the last one is in use."""
     options: dict[str, Any]
     """The backend's options, from the same sources."""
 
     def __str__(self) -> str:
-        lines = [f"{self.backend}, chosen by {self.source}"]
-        for each in self.candidates:
-            lines.append(f"  {each.name}: {'usable' if each.usable else 'not usable'}, {each.reason}")
-        return "\n".join(lines)
+        tried = [
+            f"  {each.name}: {'usable' if each.usable else 'not usable'}, {each.reason}"
+            for each in self.candidates
+        ]
+        return "\n".join([f"{self.backend}, chosen by {self.source}", *tried])
 
 
 @dataclass(slots=True)
@@ -76,12 +81,14 @@ def select(backend: str | None, options: dict[str, Any]) -> Selection:
     """Choose the backend for a port.
 
     :param backend: the argument of the port, which goes before everything
-    :param options: the port's options for its backend, which go before those of the file and the program
+    :param options: the port's options for its backend, which go before those of the file and the
+        program
     :raises ValueError: a name or a value that is not known, and where it was given
     :raises UnsupportedOperation: the named backend cannot be used here; says why
     """
     path = os.environ.get("NETPOLL_CONFIG")
     in_file = _read(path) if path else _Program(None, {})
+    tried: tuple[Candidate, ...]
     for name, source in (
         (backend, "argument"),
         (os.environ.get("NETPOLL_BACKEND") or None, "NETPOLL_BACKEND"),
@@ -158,9 +165,13 @@ def _check_tables(tables: dict[str, Any], source: str) -> None:
             known = ", ".join(backends.NAMES)
             raise ValueError(f"{source}: {name!r} is neither 'backend' nor a backend ({known})")
         if not isinstance(options, dict):
-            raise TypeError(f"{source}: {name!r} is a table of that backend's options, not {options!r}")
+            raise TypeError(
+                f"{source}: {name!r} is a table of that backend's options, not {options!r}"
+            )
         known_options = backends.options_of(name)
         for option in cast("dict[str, Any]", options):
             if option not in known_options:
                 takes = ", ".join(known_options) or "none"
-                raise TypeError(f"{source}: the backend {name!r} has no option {option!r}; it takes: {takes}")
+                raise TypeError(
+                    f"{source}: the backend {name!r} has no option {option!r}; it takes: {takes}"
+                )

@@ -7,15 +7,15 @@ import socket
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
 from netpoll.errors import AlreadyAssociated
 
 if TYPE_CHECKING:
-    from netpoll.port import CompletionPort
+    from collections.abc import Generator
 
+    from netpoll.port import CompletionPort
 
 
 class _Use:
@@ -33,13 +33,14 @@ _lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def claim(handle: socket.socket, port: CompletionPort) -> Iterator[None]:
+def claim(handle: socket.socket, port: CompletionPort) -> Generator[None]:
     """Associate a handle, within the block; undone if the block raises.
 
-    An association lasts as long as the handle (ASSOC-04), also when its port has been closed: a program that
-    relies on anything else fails on Windows, so it shall fail everywhere.
+    An association lasts as long as the handle (ASSOC-04), also when its port has been closed: a
+    program that relies on anything else fails on Windows, so it shall fail everywhere.
 
-    :raises AlreadyAssociated: some port has it (ASSOC-01), or another port has operations pending on it
+    :raises AlreadyAssociated: some port has it (ASSOC-01), or another port has operations pending
+        on it
     """
     with _lock:
         use = _uses.get(handle)
@@ -62,7 +63,9 @@ def note_use(handle: socket.socket, port: CompletionPort) -> None:
     if use is not None and use.port() is port:
         return
     if use is not None and use.associated:
-        raise _taken(handle, "belongs to another completion port, which has to start its operations")
+        raise _taken(
+            handle, "belongs to another completion port, which has to start its operations"
+        )
     if use is not None and _pending_elsewhere(handle, use, port):
         raise _taken(handle, "has operations pending that were started through another port")
     _uses[handle] = _Use(port)
@@ -93,10 +96,12 @@ def require_socket(handle: Any) -> None:
             raise TypeError(f"a handle is a socket, not {type(handle).__name__}")
         raise nt.make_exception(  # ASSOC-02
             nt.STATUS_INVALID_PARAMETER,
-            message=f"only sockets can be used with overlapped operations, not {type(handle).__name__}",
+            message=f"overlapped operations work on sockets, not on {type(handle).__name__}",
         )
     if handle.fileno() < 0:
         raise nt.make_exception(nt.STATUS_INVALID_HANDLE, message="the socket is closed")
     ssl = sys.modules.get("ssl")
     if ssl is not None and isinstance(handle, ssl.SSLSocket):
-        raise TypeError("a TLS socket does its own reading and writing; use ssl.MemoryBIO with a plain socket")
+        raise TypeError(
+            "a TLS socket does its own reading and writing; use ssl.MemoryBIO with a plain socket"
+        )

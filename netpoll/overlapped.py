@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from netpoll.backends.base import Association, Backend
+    from netpoll.backends.queues import Try
     from netpoll.backends.routines import RoutineQueue
     from netpoll.port import CompletionPort
 
 T = TypeVar("T")
 
 Routine = "Callable[[int, int, Overlapped[Any], int], object]"
-"""A completion routine: `routine(error, transferred, overlapped, flags)`; `error` is a Winsock number."""
+"""A completion routine: `routine(error, transferred, overlapped, flags)`; `error` is a Winsock
+number."""
 
 
 class Opcode(enum.StrEnum):
@@ -43,13 +45,13 @@ class Overlapped(Generic[T]):
     """One operation: what it works on, and how it ended (the OVERLAPPEDPLUS of Windows code).
 
     The methods of `CompletionPort` that start an operation make one, or reuse the one given as
-    `overlapped=`. It can be used again as soon as its completion has been taken from the port; until
-    then a second start raises, because Windows would not notice it and the results would be
+    `overlapped=`. It can be used again as soon as its completion has been taken from the port;
+    until then a second start raises, because Windows would not notice it and the results would be
     meaningless (OVL-06). Subclass it to carry more than `context`.
 
     :param context: the user's own; netpoll never looks at it
-    :param event: set when the operation finishes and cleared when it starts, as `hEvent` is (OVL-16);
-        `status` and `transferred` are then valid from that moment on (OVL-05)
+    :param event: set when the operation finishes and cleared when it starts, as `hEvent` is
+        (OVL-16); `status` and `transferred` are then valid from that moment on (OVL-05)
     :param packet: `False` is the low bit of `hEvent`: no packet is queued (ASSOC-15)
     """
 
@@ -106,7 +108,7 @@ class Overlapped(Generic[T]):
         self._port: CompletionPort | None = None
         self._association: Association = cast("Association", None)
         self._queue: Any = None
-        self._perform: Callable[[Any], int] = cast("Callable[[Any], int]", None)
+        self._perform: Try = cast("Try", None)
         self._call: Callable[..., Any] = cast("Callable[..., Any]", None)
         self._socket_flags = 0
         self._pinned: Pinned | None = None
@@ -135,8 +137,8 @@ class Overlapped(Generic[T]):
 
     @property
     def status(self) -> int:
-        """The NTSTATUS (`Internal`): 0x103 while the operation is pending (OVL-01), and until its packet is
-        taken unless it has an event (OVL-04, OVL-05)."""
+        """The NTSTATUS (`Internal`): 0x103 while the operation is pending (OVL-01), and until its
+        packet is taken unless it has an event (OVL-04, OVL-05)."""
         if self._in_use and self.event is None and self.routine is None:
             return nt.STATUS_PENDING
         return self._final
@@ -145,15 +147,16 @@ class Overlapped(Generic[T]):
     def done(self) -> bool:
         """`HasOverlappedIoCompleted`: whether `status` is final.
 
-        Of an operation that queues a packet it turns true when the packet is taken from the port, not
-        before (OVL-04): wait on the port, never on this.
+        Of an operation that queues a packet it turns true when the packet is taken from the port,
+        not before (OVL-04): wait on the port, never on this.
         """
         return self.status != nt.STATUS_PENDING
 
     def result(self) -> T:
         """The value of the finished operation, or raise what it failed with.
 
-        :raises OSError: the operation failed; or 996 (`errno.EINPROGRESS`) if it is pending (OVL-08)
+        :raises OSError: the operation failed; or 996 (`errno.EINPROGRESS`) if it is pending
+            (OVL-08)
         """
         status = self.status
         if status:
@@ -168,7 +171,8 @@ class Overlapped(Generic[T]):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the operation has finished; not alertable (OVL-13). `False` on timeout.
 
-        It takes no packet from the port: with one to come, `done` follows when that is taken (OVL-04).
+        It takes no packet from the port: with one to come, `done` follows when that is taken
+        (OVL-04).
 
         :param timeout: seconds; `None` is forever
         """
@@ -181,7 +185,8 @@ class Overlapped(Generic[T]):
     def release(self) -> None:
         """Let go of the pinned buffers, so that their owners may resize them again.
 
-        A finished operation keeps them for `CompletionPort.resubmit`; dropping it has the same effect.
+        A finished operation keeps them for `CompletionPort.resubmit`; dropping it has the same
+        effect.
 
         :raises RuntimeError: the operation is pending
         """
@@ -194,7 +199,7 @@ class Overlapped(Generic[T]):
     def _refuse_use(self) -> None:
         if self._in_use:
             raise RuntimeError(
-                f"{self!r} is still in use: take its completion from the port before using it again "
+                f"{self!r} is in use: take its completion from the port before using it again "
                 f"(OVL-06)"
             )
 
@@ -228,9 +233,9 @@ class Overlapped(Generic[T]):
 class Completion:
     """One packet taken from a port.
 
-    Built once per operation in the hot loop, hence plain slots and no `__init__`: the port sets them
-    (a named tuple costs 100 ns more, an `__init__` 150). A success sets three; the numbers of a failure have
-    slots only in `FailedCompletion`.
+    Built once per operation in the hot loop, hence plain slots and no `__init__`: the port sets
+    them (a named tuple costs 100 ns more, an `__init__` 150). A success sets three; the numbers of
+    a failure have slots only in `FailedCompletion`.
     """
 
     __slots__ = ("key", "overlapped", "transferred")
@@ -255,8 +260,11 @@ class Completion:
         """
         if self.status:
             raise nt.make_exception(self.status)
-        if isinstance(self.overlapped, Overlapped) and self.overlapped.opcode is not None:
-            return self.overlapped._value_of(self.transferred)
+        operation: Any = self.overlapped
+        if isinstance(operation, Overlapped):
+            finished: Overlapped[Any] = operation  # pyright: ignore[reportUnknownVariableType]
+            if finished.opcode is not None:
+                return finished._value_of(self.transferred)
         return self.transferred
 
     def exception(self) -> OSError | None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from netpoll import backends, config
 from netpoll import status as nt
-from netpoll.backends.base import Capability, Inflight
 from netpoll.buffers import BufferList, Pinned, pin, total
 from netpoll.handles import claim, note_use, require_socket
 from netpoll.overlapped import Completion, Opcode, Overlapped
@@ -16,9 +15,11 @@ from netpoll.overlapped import Completion, Opcode, Overlapped
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+    from typing import Self
 
-    from typing_extensions import Buffer, Self
+    from typing_extensions import Buffer
 
+    from netpoll.backends.base import Capability, Inflight
     from netpoll.config import Selection
 
     Routine = Callable[[int, int, Overlapped[Any], int], object]
@@ -30,13 +31,17 @@ Address = Any
 
 
 class CompletionPort:
-    """A queue of completions, and the operations that end in it. Safe to use from any number of threads.
+    """A queue of completions, and the operations that end in it. Safe to use from any number of
+    threads.
 
     :param backend: "iocp", "io_uring", "selectors"; `None` leaves it to the configuration
-        (`NETPOLL_BACKEND`, `NETPOLL_CONFIG`, `configure`) and then to netpoll. A named backend is used or fails
-    :param concurrency: how many threads may at once be between taking a packet and their next wait; 0 does
-        not limit it on software backends, and means the number of processors to Windows (PORT-04)
-    :param max_inflight: operations in use at most; one more start raises `OSError` with `errno.ENOBUFS`
+        (`NETPOLL_BACKEND`, `NETPOLL_CONFIG`, `configure`) and then to netpoll. A named backend is
+        used or fails
+    :param concurrency: how many threads may at once be between taking a packet and their next wait;
+        0 does not limit it on software backends, and means the number of processors to Windows
+        (PORT-04)
+    :param max_inflight: operations in use at most; one more start raises `OSError` with
+        `errno.ENOBUFS`
     :param backend_options: the backend's own, such as `selector="poll"`; see `netpoll doctor`
     :raises ValueError: a backend or an option's value that is not known
     :raises UnsupportedOperation: the named backend cannot be used here; says why
@@ -80,20 +85,21 @@ class CompletionPort:
         return self._selection
 
     def capability(self, operation: str | Opcode) -> Capability:
-        """How this port performs `operation` (a method's name): "native", "emulated" or "unsupported"; the
-        `reason` attribute says how or why not."""
+        """How this port performs `operation` (a method's name): "native", "emulated" or
+        "unsupported"; the `reason` attribute says how or why not."""
         return self._backend.capability(str(operation))
 
     def stats(self) -> dict[str, int]:
         """Counters since the port was made.
 
-        `started`, `inline` (finished within their start), `taken`, `inflight`; `posted`, `queued` (packets);
-        `waits`, `waiting` (threads now); and the backend's own.
+        `started`, `inline` (finished within their start), `taken`, `inflight`; `posted`, `queued`
+        (packets); `waits`, `waiting` (threads now); and the backend's own.
         """
         return self._backend.stats()
 
     def inflight(self) -> list[Inflight]:
-        """The operations whose completion has not been taken: on what, with which key, for how long."""
+        """The operations whose completion has not been taken: on what, with which key, for how
+        long."""
         return self._backend.inflight()
 
     def __repr__(self) -> str:
@@ -102,32 +108,36 @@ class CompletionPort:
 
     # -- handles ---------------------------------------------------------------------------------
 
-    def associate(self, handle: socket.socket, key: Any = None, *, skip_on_success: bool = False) -> None:
+    def associate(
+        self, handle: socket.socket, key: Any = None, *, skip_on_success: bool = False
+    ) -> None:
         """Bind `handle` to this port: its operations end in packets that carry `key` (ASSOC-05).
 
         Once per handle, for its life (ASSOC-01, ASSOC-04). The socket becomes non-blocking.
 
-        :param skip_on_success: an operation that finishes within its start queues no packet (MODE-03); its
-            `Overlapped` is `done` when the start returns
+        :param skip_on_success: an operation that finishes within its start queues no packet
+            (MODE-03); its `Overlapped` is `done` when the start returns
         :raises AlreadyAssociated: it belongs to a port (87)
-        :raises OSError: it is closed (6), or cannot be used with overlapped operations (87, ASSOC-02)
+        :raises OSError: it is closed (6), or cannot be used with overlapped operations (87,
+            ASSOC-02)
         """
         require_socket(handle)
         with claim(handle, self):
             self._backend.associate(handle, key, skip_on_success)
 
     def close_handle(self, handle: socket.socket) -> None:
-        """Close a socket as Windows does: every operation pending on it ends (995; 1236 of a connected TCP
-        socket, CLOSE-01, CLOSE-02), and a TCP connection with a receive pending is reset (CLOSE-07).
+        """Close a socket as Windows does: every operation pending on it ends (995; 1236 of a
+        connected TCP socket, CLOSE-01, CLOSE-02), and a TCP connection with a receive pending is
+        reset (CLOSE-07).
 
-        `handle.close()` does so on Windows. Elsewhere nobody tells the port of that: it finds out within half a
-        second, and the peer sees an orderly end of stream.
+        `handle.close()` does so on Windows. Elsewhere nobody tells the port of that: it finds out
+        within half a second, and the peer sees an orderly end of stream.
         """
         self._backend.detach(handle, handle.close)
 
     def shutdown(self, handle: socket.socket, how: int) -> None:
-        """Shut down as Winsock does: receives already pending go on (RECV-09), new ones fail with 10058; the
-        end of stream goes out behind the sends that are pending (SEND-07).
+        """Shut down as Winsock does: receives already pending go on (RECV-09), new ones fail with
+        10058; the end of stream goes out behind the sends that are pending (SEND-07).
 
         :param how: `socket.SHUT_RD`, `SHUT_WR` or `SHUT_RDWR`
         :raises OSError: not connected
@@ -150,8 +160,8 @@ class CompletionPort:
     ) -> Overlapped[int]:
         """Receive into one buffer or several, filled in order (WSARecv, RECV-11).
 
-        Completes with any data (RECV-03); 0 bytes are the end of the stream (RECV-04), unless there was no
-        room: a receive of nothing waits for readability and consumes nothing (RECV-01).
+        Completes with any data (RECV-03); 0 bytes are the end of the stream (RECV-04), unless there
+        was no room: a receive of nothing waits for readability and consumes nothing (RECV-01).
 
         :param timeout: seconds until it ends as `TimeoutError`
         :raises OSError: it failed at once, so there is no completion
@@ -183,13 +193,17 @@ class CompletionPort:
         buffers: BufferList,
         *,
         flags: int = 0,
+        size: int | None = None,
         overlapped: Overlapped[int] | None = None,
         routine: Routine | None = None,
         timeout: float | None = None,
     ) -> Overlapped[int]:
-        """Send one buffer or several, in order: all of it, or it fails (WSASend, SEND-04)."""
+        """Send one buffer or several, in order: all of it, or it fails (WSASend, SEND-04).
+
+        :param size: send the first `size` bytes only; a `resubmit` may send more of the buffers
+        """
         operation = self._new(Opcode.SEND, sock, overlapped, routine, timeout)
-        return self._begin(operation, buffers, pin(buffers, writable=False), flags)
+        return self._begin(operation, buffers, pin(buffers, writable=False), flags, size)
 
     def accept(
         self,
@@ -200,13 +214,13 @@ class CompletionPort:
         routine: Routine | None = None,
         timeout: float | None = None,
     ) -> Overlapped[tuple[socket.socket, Address]]:
-        """Accept one connection (AcceptEx); the result is the new socket, not associated (ASSOC-11), and the
-        peer's address. The completion carries the listener's key.
+        """Accept one connection (AcceptEx); the result is the new socket, not associated
+        (ASSOC-11), and the peer's address. The completion carries the listener's key.
 
         A client that is gone before it is accepted is no error of the listener's (ACC-12).
 
-        :param receive: a buffer: complete only when the connection's first data is in it (ACC-08) or its end is
-            reached (ACC-09); `transferred` says how much
+        :param receive: a buffer: complete only when the connection's first data is in it (ACC-08)
+            or its end is reached (ACC-09); `transferred` says how much
         """
         operation = self._new(Opcode.ACCEPT, listener, overlapped, routine, timeout)
         pinned = None if receive is None else pin(receive, writable=True)
@@ -234,8 +248,8 @@ class CompletionPort:
         return self._begin(operation, data, pinned, 0)
 
     def resubmit(self, overlapped: Overlapped[T], *, size: int | None = None) -> Overlapped[T]:
-        """Start a finished operation of this port again, on the same handle and buffers: the cheap path of a
-        hot loop.
+        """Start a finished operation of this port again, on the same handle and buffers: the cheap
+        path of a hot loop.
 
         :param size: work on the first `size` bytes of the buffers only
         :raises RuntimeError: its completion has not been taken yet (OVL-06)
@@ -269,12 +283,19 @@ class CompletionPort:
         return overlapped
 
     def _begin(
-        self, operation: Overlapped[T], buffers: Any, pinned: Pinned | None, flags: int
+        self,
+        operation: Overlapped[T],
+        buffers: Any,
+        pinned: Pinned | None,
+        flags: int,
+        size: int | None = None,
     ) -> Overlapped[T]:
         operation.buffers = buffers
         operation.flags = flags
         operation._pinned = operation._view = pinned
         operation._size = 0 if pinned is None else total(pinned)
+        if size is not None:
+            operation._resize(size)
         self._backend.prepare(operation)
         operation._port = self
         self._backend.start(operation)
@@ -283,9 +304,11 @@ class CompletionPort:
     def cancel(self, target: Overlapped[Any] | socket.socket) -> bool:
         """Ask an operation, or all operations on a handle, to stop (CancelIoEx).
 
-        A request: how an operation ends is in its completion, 995 or what it achieved before (CAN-05).
+        A request: how an operation ends is in its completion, 995 or what it achieved before
+        (CAN-05).
 
-        :return: whether there was anything to stop (CAN-02); `False` too for one already asked (CAN-03)
+        :return: whether there was anything to stop (CAN-02); `False` too for one already asked
+            (CAN-03)
         """
         if isinstance(target, Overlapped):
             port = target._port
@@ -294,7 +317,8 @@ class CompletionPort:
         return self._backend.cancel_all(target)
 
     def flush(self) -> None:
-        """Hand queued starts to the kernel now; a wait does so too. Only batching backends have any."""
+        """Hand queued starts to the kernel now; a wait does so too. Only batching backends have
+        any."""
         self._backend.flush()
 
     def _wait_for(self, operation: Overlapped[Any], timeout: float | None) -> bool:
@@ -312,11 +336,12 @@ class CompletionPort:
     def get_many(
         self, max_completions: int = 64, timeout: float | None = None, *, alertable: bool = False
     ) -> list[Completion]:
-        """Take the packets that are there, `max_completions` at most; wait if there is none, never to fill
-        the batch (PORT-21).
+        """Take the packets that are there, `max_completions` at most; wait if there is none, never
+        to fill the batch (PORT-21).
 
         :param timeout: seconds, 0 to look only, `None` for ever; never ends early
-        :param alertable: also run the completion routines of this thread, and return when any has run
+        :param alertable: also run the completion routines of this thread, and return when any has
+            run
         :return: oldest first; empty on timeout, or when routines ran
         :raises PortClosed: the port was closed while this thread waited (735), or before (6)
         """
@@ -343,8 +368,9 @@ class CompletionPort:
     # -- the end -----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the port: waiting threads get `PortClosed` (735, PORT-18), pending operations end as cancelled,
-        visible in their `Overlapped`. The handles stay open. Closing twice is harmless."""
+        """Close the port: waiting threads get `PortClosed` (735, PORT-18), pending operations end
+        as cancelled, visible in their `Overlapped`. The handles stay open. Closing twice is
+        harmless."""
         self._is_open = False
         self._backend.close()
 
@@ -402,6 +428,6 @@ def require_numeric(sock: socket.socket, address: Address) -> None:
         ) from None
 
 
-def _check_count(name: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or value < least:  # pyright: ignore[reportUnnecessaryIsInstance]
+def _check_count(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or value < least:
         raise ValueError(f"{name} is a number of {least} or more, not {value!r}")

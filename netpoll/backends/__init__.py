@@ -1,12 +1,15 @@
-"""The backends by name: which there are, which of them this machine can use, and how one is opened."""
+"""The backends by name: which there are, which of them this machine can use, and how one is
+opened."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from netpoll.backends.base import Backend
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netpoll.backends.base import Backend, Capability
 
 NAMES: Final = ("iocp", "io_uring", "selectors")
 """Every backend, in the order in which automatic choice tries them."""
@@ -63,8 +66,12 @@ def open_backend(
     return SoftwarePort(lambda lock: SelectorsEngine(lock, **options), concurrency, max_inflight)
 
 
-def capabilities(name: str) -> Callable[[str], Any]:
-    """`Backend.capability` of a backend, without opening a port."""
+def capabilities(name: str) -> Callable[[str], Capability]:
+    """`Backend.capability` of the backend `name`, without opening a port."""
+    from netpoll.backends.base import Capability
     from netpoll.backends.selectors.engine import SelectorsEngine
 
+    candidate = probe(name)
+    if not candidate.usable:
+        return lambda operation: Capability("unsupported", candidate.reason)
     return SelectorsEngine.capability

@@ -1,23 +1,25 @@
 """The two contracts: `Backend`, what a port calls, and `Engine`, what the software port calls.
 
-`iocp` implements `Backend` directly, because there the kernel has the packet queue, the waiters and the
-concurrency limit. `selectors` and `io_uring` implement `Engine`; `SoftwarePort` gives them those three,
-once.
+`iocp` implements `Backend` directly, because there the kernel has the packet queue, the waiters and
+the concurrency limit. `selectors` and `io_uring` implement `Engine`; `SoftwarePort` gives them
+those three, once.
 
-Both work on the caller's `Overlapped` objects. Between `start` and the moment its completion is taken, an
-operation belongs to the backend, which keeps it (and through it the buffers and the handle) alive.
+Both work on the caller's `Overlapped` objects. Between `start` and the moment its completion is
+taken, an operation belongs to the backend, which keeps it (and through it the buffers and the
+handle) alive.
 """
 
 from __future__ import annotations
 
 import abc
-import enum
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
     from netpoll.overlapped import Completion, Opcode, Overlapped
 
     AnyOverlapped = Overlapped[Any]
@@ -29,7 +31,7 @@ class Capability(str):
     __slots__ = ("reason",)
     reason: str
 
-    def __new__(cls, level: str, reason: str) -> Capability:
+    def __new__(cls, level: str, reason: str) -> Self:
         self = super().__new__(cls, level)
         self.reason = reason
         return self
@@ -37,22 +39,15 @@ class Capability(str):
     def __repr__(self) -> str:
         return f"<Capability {self}: {self.reason}>"
 
-    def __getnewargs__(self) -> tuple[str, str]:
-        return (str(self), self.reason)
-
-
-class How(enum.Enum):
-    """Why pending operations of a handle end: it decides their status."""
-
-    CANCEL = enum.auto()
-    CLOSE = enum.auto()
+    def __reduce__(self) -> tuple[type[Capability], tuple[str, str]]:
+        return (type(self), (str(self), self.reason))
 
 
 class Association:
     """A handle that a port knows: identity is this object, never the descriptor's number (EMU-07).
 
-    The handle is held weakly. While an operation is pending the operation holds it; without one, a handle
-    that the program drops is collected and closed as it would be without netpoll.
+    The handle is held weakly. While an operation is pending the operation holds it; without one, a
+    handle that the program drops is collected and closed as it would be without netpoll.
     """
 
     __slots__ = ("__weakref__", "associated", "fd", "handle", "key", "skip_on_success")
@@ -95,7 +90,8 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, operation: AnyOverlapped) -> None:
-        """Make ready what every start of `operation` needs: whatever can be checked or looked up once."""
+        """Make ready what every start of `operation` needs: whatever can be checked or looked up
+        once."""
 
     @abc.abstractmethod
     def start(self, operation: AnyOverlapped) -> None:
@@ -105,8 +101,8 @@ class Backend(abc.ABC):
         """
 
     resubmit: Callable[..., AnyOverlapped]
-    """`resubmit(operation, *, size=None)`: start again, on the first `size` bytes; the port hands it out as its
-    own. Refuses an operation that is in use, as every start must."""
+    """`resubmit(operation, *, size=None)`: start again, on the first `size` bytes; the port hands
+    it out as its own. Refuses an operation that is in use, as every start must."""
 
     @abc.abstractmethod
     def cancel(self, operation: AnyOverlapped) -> bool:
@@ -118,8 +114,8 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def detach(self, handle: Any, release: Callable[[], object]) -> None:
-        """End every operation on `handle` as closing does (CLOSE-01, 02, 04), calling `release`, which
-        closes it, at the right moment."""
+        """End every operation on `handle` as closing does (CLOSE-01, 02, 04), calling `release`,
+        which closes it, at the right moment."""
 
     @abc.abstractmethod
     def shutdown(self, handle: Any, how: int) -> None:
@@ -164,8 +160,9 @@ class Backend(abc.ABC):
 class Engine(abc.ABC):
     """What `SoftwarePort` calls: how operations are performed here.
 
-    Every method is called with the port's lock held; `poll` releases it while it blocks. An engine never
-    completes an operation to anybody: it returns finished ones, with `_final`, `transferred` and `_value` set.
+    Every method is called with the port's lock held; `poll` releases it while it blocks. An engine
+    never completes an operation to anybody: it returns finished ones, with `_final`, `transferred`
+    and `_value` set.
     """
 
     __slots__ = ()
@@ -177,8 +174,8 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def detach(self, association: Association) -> list[AnyOverlapped]:
-        """Forget a handle that is about to be closed, or already is; what was pending on it, ended with
-        the status that closing gives."""
+        """Forget a handle that is about to be closed, or already is; what was pending on it, ended
+        with the status that closing gives."""
 
     @abc.abstractmethod
     def shutdown(self, association: Association, how: int) -> None:
@@ -186,9 +183,9 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def prepare(self, operation: AnyOverlapped) -> None:
-        """Set whatever every start of this operation will use, `_begin` above all: the callable that performs
-        it, or begins to, and answers `True` if it finished, one way or the other. (A method `start` that
-        looked the right one up would cost each start 60 ns.)
+        """Set whatever every start of this operation will use, `_begin` above all: the callable
+        that performs it, or begins to, and answers `True` if it finished, one way or the other. (A
+        method `start` that looked the right one up would cost each start 60 ns.)
 
         :raises OSError: the handle's state does not allow it
         """
@@ -199,7 +196,8 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def cancel(self, operation: AnyOverlapped, status: int) -> bool:
-        """Stop a pending operation. If `True`, it has ended with `status`, or `poll` will return it."""
+        """Stop a pending operation. If `True`, it has ended with `status`, or `poll` will return
+        it."""
 
     @abc.abstractmethod
     def pending(self, association: Association) -> list[AnyOverlapped]:

@@ -1,11 +1,13 @@
 """Who is next: one FIFO per handle and direction, pure, without a system call.
 
-The rules are asio's (a reactor that emulates completions), and each exists because its absence lost or
-reordered somebody's data:
+The rules are asio's (a reactor that emulates completions), and each exists because its absence lost
+or reordered somebody's data:
 
 * an operation is tried at once only if nothing of its direction waits before it (RECV-12, SEND-05);
-* after "done and exhausted" the next try would block, so it is not made until the handle is ready again;
-* readiness completes operations in order until one blocks, the handle is exhausted, or the budget is
+* after "done and exhausted" the next try would block, so it is not made until the handle is ready
+again;
+* readiness completes operations in order until one blocks, the handle is exhausted, or the budget
+is
   spent, so that one busy handle starves no other. What is left is carried over: readiness is
   level-triggered, so the handle is reported again in the next turn.
 """
@@ -13,8 +15,10 @@ reordered somebody's data:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BLOCKED: Final = 0
 """The operation cannot go on now; it stays where it is."""
@@ -30,14 +34,20 @@ BUDGET: Final = 16
 """Operations completed per handle and direction in one turn, at most."""
 
 
-class Performer(Protocol):
-    """What a queue needs of an operation: one try of it, which answers one of the outcomes above.
+class Try(Protocol):
+    """One try of an operation, which answers one of the outcomes above."""
 
-    The callable is a slot and not a method because which try is right (one buffer, many, none) is
-    chosen once, when the operation is prepared.
+    def __call__(self, operation: Any, /) -> int: ...
+
+
+class Performer(Protocol):
+    """What a queue needs of an operation.
+
+    The try is a slot and not a method because which one is right (one buffer, many, none) is chosen
+    once, when the operation is prepared.
     """
 
-    _perform: Callable[[Any], int]
+    _perform: Try
     _final: int
     """How it ended. A refused operation ends with the refusal."""
 
@@ -48,8 +58,8 @@ P = TypeVar("P", bound=Performer)
 class Direction(Generic[P]):
     """The operations of one direction (receiving or sending) of one handle.
 
-    The head has a slot of its own: most queues never hold more than one operation, and an empty deque
-    costs 600 bytes a connection.
+    The head has a slot of its own: most queues never hold more than one operation, and an empty
+    deque costs 600 bytes a connection.
     """
 
     __slots__ = ("head", "ready", "refusal", "rest", "watch", "watched")

@@ -1,8 +1,9 @@
-"""Completion routines: each thread's queue of those that are due, and the alertable wait without a port.
+"""Completion routines: each thread's queue of those that are due, and the alertable wait without a
+port.
 
 A routine runs in the thread that started its operation, inside an alertable wait and nowhere else
-(APC-01). So a finished operation goes to the queue of its issuing thread, and if that thread is in an
-alertable wait, the wait is ended.
+(APC-01). So a finished operation goes to the queue of its issuing thread, and if that thread is in
+an alertable wait, the wait is ended.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ class RoutineQueue:
     def run(self) -> bool:
         """Run what is due, in the owner; whether there was anything (APC-03).
 
-        A routine may start operations and may be re-entered by an alertable wait of its own. One that
-        raises ends the wait with its exception; the others stay due.
+        A routine may start operations and may be re-entered by an alertable wait of its own. One
+        that raises ends the wait with its exception; the others stay due.
         """
         ran = False
         while self._due:
@@ -99,8 +100,8 @@ def current() -> RoutineQueue:
 def sleep(timeout: float | None, alertable: bool = True) -> bool:
     """`SleepEx`: wait `timeout` seconds, or until completion routines of this thread have run.
 
-    While it waits it drives the ports on which this thread has operations with routines, so that they
-    progress even when nobody waits on those ports (EMU-11).
+    While it waits it drives the ports on which this thread has operations with routines, so that
+    they progress even when nobody waits on those ports (EMU-11).
 
     :param timeout: seconds; `None` is forever, 0 runs what is due
     :param alertable: `False` makes it an ordinary sleep, which runs nothing

@@ -1,12 +1,13 @@
-"""What software backends share: the packet queue, the waiters, the concurrency limit, timers, routines.
+"""What software backends share: the packet queue, the waiters, the concurrency limit, timers,
+routines.
 
-One lock guards a port. The engine's system calls are made under it, except the one that waits: a lock per
-handle would let two threads send at once, but they share the interpreter anyway, and each lock costs 75 ns
-an operation.
+One lock guards a port. The engine's system calls are made under it, except the one that waits: a
+lock per handle would let two threads send at once, but they share the interpreter anyway, and each
+lock costs 75 ns an operation.
 
-Any number of threads may wait. One of them, the *poller*, runs the engine; the others sleep on a lock of
-their own. Whoever has a packet hands it to the waiter that came last (PORT-07), be that the poller or not;
-a poller that leaves makes another waiter the poller.
+Any number of threads may wait. One of them, the *poller*, runs the engine; the others sleep on a
+lock of their own. Whoever has a packet hands it to the waiter that came last (PORT-07), be that the
+poller or not; a poller that leaves makes another waiter the poller.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -28,26 +28,30 @@ from netpoll.errors import PortClosed
 from netpoll.overlapped import Completion, FailedCompletion, Opcode, Overlapped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netpoll.backends.routines import RoutineQueue
 
     AnyOverlapped = Overlapped[Any]
 
 PENDING = nt.STATUS_PENDING
 FAILURES = 0xC0000000
-"""Statuses from here on are errors; below, from 0x80000000, are warnings, which do queue a packet."""
+"""Statuses from here on are errors; below, from 0x80000000, are warnings, which do queue a
+packet."""
 TURNS_WITHOUT_POLL = 32
 """Batches taken from the queue before the engine is asked again, so that packets that never run dry
 (posted ones, say) do not starve the handles and the timers."""
 SWEEP = 0.05, 0.5
-"""Seconds between looks for handles that were closed behind our back: in a busy port, and at most, in an
-idle one. Readiness says nothing of them: the kernel forgets a descriptor silently when it is closed."""
+"""Seconds between looks for handles that were closed behind our back: in a busy port, and at most,
+in an idle one. Readiness says nothing of them: the kernel forgets a descriptor silently when it is
+closed."""
 SWEEP_PER_HANDLE = 20e-6
 """Seconds to add for each handle, which bounds the cost of looking to about half a per cent."""
 LONGEST_SLEEP = 86400.0
 """Seconds; a lock takes no more than 49 days on Windows. The loop around it goes on."""
 LIVENESS = 0.5
-"""Seconds after which a waiter that the concurrency limit holds back looks for threads that have died
-while they counted as running."""
+"""Seconds after which a waiter that the concurrency limit holds back looks for threads that have
+died while they counted as running."""
 
 
 class _Waiter:
@@ -114,7 +118,8 @@ class SoftwarePort(Backend):
         concurrency: int,
         max_inflight: int | None,
     ) -> None:
-        # reentrant because only such a lock tells a thread that Ctrl-C interrupted whether it holds it
+        # reentrant because only such a lock tells a thread that Ctrl-C interrupted whether it holds
+        # it
         self._lock = threading.RLock()
         # bound once: an attribute chain costs 20 ns in each start
         self._acquire = self._lock.acquire
@@ -135,7 +140,8 @@ class SoftwarePort(Backend):
         """Those that wait for something else and take none."""
         self._poller: _Waiter | None = None
         self._running: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-        """Threads between taking a packet and their next wait; kept only under a concurrency limit."""
+        """Threads between taking a packet and their next wait; kept only under a concurrency
+        limit."""
         self._associations: dict[int, Association] = {}
         self._sweep_interval = SWEEP[0]
         self._next_sweep = 0.0
@@ -245,23 +251,25 @@ class SoftwarePort(Backend):
     def _make_resubmit(self) -> Callable[..., AnyOverlapped]:
         """The hot path, written as one function over closed-over names.
 
-        Measured per call: 200 ns less than a method of the port that calls a method of the backend that looks
-        six attributes up.
+        Measured per call: 200 ns less than a method of the port that calls a method of the backend
+        that looks six attributes up.
         """
         acquire, release, lock = self._lock.acquire, self._lock.release, self._lock
         packets, waiters, distribute = self._packets, self._waiters, self._distribute
         append = packets.append
         pending = PENDING
 
-        # size may be given by position too: CPython does not inline calls of keyword-only parameters (60 ns)
+        # size may be given by position too: CPython does not inline calls of keyword-only
+        # parameters (60 ns)
         def resubmit(overlapped: AnyOverlapped, size: int | None = None) -> AnyOverlapped:
             if overlapped._in_use:
                 overlapped._refuse_use()
             if size is not None and size != overlapped._size:
                 overlapped._resize(size)
             try:
-                # acquire() and release() cost 75 ns, a with statement 150. The acquire stands inside the try,
-                # so that a signal handler that raises right after it leaves no lock behind.
+                # acquire() and release() cost 75 ns, a with statement 150. The acquire stands
+                # inside the try, so that a signal handler that raises right after it leaves no lock
+                # behind.
                 acquire()
                 if overlapped._plain_on is not self:
                     self._start_special(overlapped)
@@ -293,7 +301,8 @@ class SoftwarePort(Backend):
         """Start an operation that has more to it than a packet at its end."""
         if operation._owner is not self:
             raise ValueError(
-                f"{operation!r} is not prepared on this port; start it with one of the port's operations first"
+                f"{operation!r} is not prepared on this port; "
+                f"start it with one of the port's operations first"
             )
         self._check_room()
         if operation.opcode is Opcode.CONNECT:
@@ -386,7 +395,9 @@ class SoftwarePort(Backend):
             if association is None:
                 return False
             pending = self._engine.pending(association)
-            return any([self._stop(operation, nt.STATUS_CANCELLED) for operation in pending])
+            # all of them, hence not any() of a generator
+            stopped = [self._stop(operation, nt.STATUS_CANCELLED) for operation in pending]
+            return any(stopped)
 
     def flush(self) -> None:
         return  # every start has gone to the system by the time it returns
@@ -488,7 +499,10 @@ class SoftwarePort(Backend):
     def _open(self, batch: list[AnyOverlapped | Completion]) -> list[Completion]:
         """Turn finished operations into completions: here `status` becomes visible (OVL-04)."""
         if self._posted_queued:
-            taken = [packet if isinstance(packet, Completion) else _completion(packet) for packet in batch]
+            taken: list[Completion] = [
+                packet if isinstance(packet, Completion) else _completion(packet)
+                for packet in batch
+            ]
             posted = sum(packet.__class__ is Completion for packet in batch)
             self._posted_queued -= posted
             self._taken += len(batch) - posted
@@ -511,7 +525,8 @@ class SoftwarePort(Backend):
         return taken
 
     def _distribute(self) -> None:
-        """Hand packets, oldest first, to waiters, youngest first, as far as the concurrency limit allows."""
+        """Hand packets, oldest first, to waiters, youngest first, as far as the concurrency limit
+        allows."""
         while self._packets and self._waiters and self._may_run():
             waiter = self._waiters.pop()
             waiter.packets.append(self._packets.popleft())
@@ -554,7 +569,8 @@ class SoftwarePort(Backend):
                 self._poll(me, timeout)
             self._turns = TURNS_WITHOUT_POLL
             if self._waiters == [me] and alone and self._packets:
-                # nobody else wants any: the way through the distribution would double the cost of a turn
+                # nobody else wants any: the way through the distribution would double the cost of a
+                # turn
                 self._waiters.clear()
                 me.packets.append(self._packets.popleft())
             else:
@@ -571,7 +587,9 @@ class SoftwarePort(Backend):
         finally:
             self._waiting -= 1
             if not me.packets:
-                with contextlib.suppress(ValueError):  # handed a packet that went back: not in there
+                with contextlib.suppress(
+                    ValueError
+                ):  # handed a packet that went back: not in there
                     self._waiters.remove(me)
                 if self._packets:
                     self._distribute()
@@ -605,9 +623,15 @@ class SoftwarePort(Backend):
             return bool(finished())
 
     def _drive(
-        self, me: _Waiter, finished: Callable[[], object], deadline: float | None, *, looked: bool = False
+        self,
+        me: _Waiter,
+        finished: Callable[[], object],
+        deadline: float | None,
+        *,
+        looked: bool = False,
     ) -> None:
-        """Be the poller, or sleep while somebody else is, until `finished`, routines are due, or the deadline."""
+        """Be the poller, or sleep while somebody else is, until `finished`, routines are due, or
+        the deadline."""
         due = me.routines
         if due is not None:
             due.alert(lambda: self._alert(me))
@@ -694,8 +718,8 @@ class SoftwarePort(Backend):
             self._wake(waiter)
 
     def _alert(self, waiter: _Waiter) -> None:
-        """A routine of the waiter's thread is due. Called with the lock of another port, or of none, so it
-        must not look at who polls: wake both ways."""
+        """A routine of the waiter's thread is due. Called with the lock of another port, or of
+        none, so it must not look at who polls: wake both ways."""
         waiter.wake()
         self._engine.interrupt()
 
@@ -750,7 +774,9 @@ class SoftwarePort(Backend):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise nt.make_exception(nt.STATUS_INVALID_HANDLE, kind=PortClosed, message="the port is closed")
+            raise nt.make_exception(
+                nt.STATUS_INVALID_HANDLE, kind=PortClosed, message="the port is closed"
+            )
 
 
 def _completion(operation: AnyOverlapped) -> Completion:
@@ -771,7 +797,8 @@ def _completion(operation: AnyOverlapped) -> Completion:
 
 
 class _Places(threading.local):
-    """On which port with a concurrency limit this thread counts as running: on one at most (PORT-05)."""
+    """On which port with a concurrency limit this thread counts as running: on one at most
+    (PORT-05)."""
 
     limited = False
     """Whether there ever was such a port; set on the class, for all threads."""

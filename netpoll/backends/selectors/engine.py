@@ -1,16 +1,14 @@
-"""The engine over readiness: which handle is ready, whose turn it is, and what the queues make of it."""
+"""The engine over readiness: which handle is ready, whose turn it is, and what the queues make of
+it."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import socket
 import struct
 import sys
-import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import status as nt
@@ -22,6 +20,9 @@ from netpoll.backends.software import FAILURES, reacquire
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
     Operation = Overlapped[Any]
 
 logger = logging.getLogger("netpoll")
@@ -29,7 +30,8 @@ logger = logging.getLogger("netpoll")
 NOT_READ: Final = ~READ
 NOT_WRITE: Final = ~WRITE
 SCARCITY_PAUSE: Final = 0.1
-"""Seconds between tries to accept while the process is out of descriptors: nothing tells when one is free."""
+"""Seconds between tries to accept while the process is out of descriptors: nothing tells when one
+is free."""
 
 CAPABILITIES: Final = {
     Opcode.RECV_INTO: "recv_into() or recvmsg_into() when the socket is readable",
@@ -61,11 +63,13 @@ class Channel(Association):
         self.reading: Direction[Operation] = Direction(watch)
         self.writing: Direction[Operation] = Direction(watch)
         self.interest = 0
-        """What the selector is asked for. It follows the queues lazily: set when an operation has to wait,
-        dropped when readiness finds nobody waiting, so a request/response loop changes nothing."""
+        """What the selector is asked for. It follows the queues lazily: set when an operation has
+        to wait, dropped when readiness finds nobody waiting, so a request/response loop changes
+        nothing."""
         self.reset = False
         self.closing = False
-        """Sending was shut down while sends were pending: the FIN goes out behind them (SEND-07)."""
+        """Sending was shut down while sends were pending: the FIN goes out behind them
+        (SEND-07)."""
         self.first_receives: list[Operation] = []
         """Accepts that have their connection and wait for its first data (ACC-08)."""
 
@@ -98,8 +102,8 @@ class SelectorsEngine(Engine):
         self._registered: dict[int, Channel] = {}
         """By descriptor, those that the selector watches."""
         self._finished: list[Operation] = []
-        """What the next poll returns: ends that may not be seen within their start, and those of a poll that
-        Ctrl-C broke off."""
+        """What the next poll returns: ends that may not be seen within their start, and those of a
+        poll that Ctrl-C broke off."""
         self._paused: dict[Channel, float] = {}
         """Listeners without a descriptor for the next connection, and when to try again."""
         self._scarce = False
@@ -127,7 +131,11 @@ class SelectorsEngine(Engine):
         self._scarce = self._scarce and bool(self._paused)
         handle = channel.handle()
         receiving = channel.reading.head is not None and channel.stream
-        if receiving and handle is not None and channel.writing.refusal != nt.STATUS_PIPE_DISCONNECTED:
+        if (
+            receiving
+            and handle is not None
+            and channel.writing.refusal != nt.STATUS_PIPE_DISCONNECTED
+        ):
             _make_abortive(handle)
         ended = self.pending(channel)
         # in place: a poll in another thread holds this list while it waits
@@ -142,16 +150,23 @@ class SelectorsEngine(Engine):
     def shutdown(self, association: Association, how: int) -> None:
         channel = cast("Channel", association)
         sock = cast("socket.socket", channel.handle())
-        if how != socket.SHUT_WR:
-            # the system's own would wake the pending receives and hide later data from them (EMU-17)
-            sock.getpeername()  # not connected: say so, as shutdown() would
-            channel.reading.refusal = channel.reading.refusal or nt.STATUS_PIPE_DISCONNECTED
-        if how != socket.SHUT_RD:
-            if channel.writing.head is None:
-                sock.shutdown(socket.SHUT_WR)
-            else:
-                channel.closing = True
-            channel.writing.refusal = channel.writing.refusal or nt.STATUS_PIPE_DISCONNECTED
+        try:
+            if how != socket.SHUT_WR:
+                # the system's own would wake the pending receives and hide later data from them
+                # (EMU-17)
+                sock.getpeername()  # not connected: say so, as shutdown() would
+                channel.reading.refusal = channel.reading.refusal or nt.STATUS_PIPE_DISCONNECTED
+            if how != socket.SHUT_RD:
+                if channel.writing.head is None:
+                    sock.shutdown(socket.SHUT_WR)
+                else:
+                    channel.closing = True
+                channel.writing.refusal = channel.writing.refusal or nt.STATUS_PIPE_DISCONNECTED
+        except OSError as error:
+            status = nt.from_errno(error.errno or 0)
+            if channel.reset:
+                status = nt.STATUS_CONNECTION_RESET
+            raise nt.make_exception(status, inline=True) from None
 
     def refuse(self, association: Association, status: int) -> None:
         channel = cast("Channel", association)
@@ -165,7 +180,8 @@ class SelectorsEngine(Engine):
         operations.prepare(self, operation)
 
     def start_connect(self, operation: Operation) -> bool:
-        """A connect's verdict is never seen within its start, even where the system knows at once (CON-04)."""
+        """A connect's verdict is never seen within its start, even where the system knows at once
+        (CON-04)."""
         queue: Direction[Operation] = operation._queue
         queue.ready = True
         if queue.start(operation):
@@ -222,7 +238,8 @@ class SelectorsEngine(Engine):
     # -- accept with data --------------------------------------------------------------------------
 
     def start_first_receive(self, operation: Operation, sock: socket.socket) -> bool:
-        """An accept has its connection and now waits for data on it. `True` if that is there already."""
+        """An accept has its connection and now waits for data on it. `True` if that is there
+        already."""
         # watched by hand: to the engine this operation belongs to the listener
         sock.setblocking(False)
         channel = operation._address = Channel(sock, sock.fileno(), id)
@@ -260,8 +277,8 @@ class SelectorsEngine(Engine):
         if not self._scarce:
             self._scarce = True
             logger.warning(
-                "accepting pauses until a descriptor is free: %s; raise the limit (ulimit -n) or close "
-                "connections",
+                "accepting pauses until a descriptor is free: %s; "
+                "raise the limit (ulimit -n) or close connections",
                 error.strerror,
             )
         self._paused[channel] = time.monotonic() + SCARCITY_PAUSE
@@ -314,7 +331,7 @@ class SelectorsEngine(Engine):
                     idle |= WRITE
                 else:
                     writing.on_ready(finished)
-                    if channel.closing and writing.head is None:
+                    if channel.closing and not writing.waiting():
                         self._send_fin(channel)
             if idle and channel.interest:
                 self._watch(channel, channel.interest & ~idle)
@@ -332,7 +349,8 @@ class SelectorsEngine(Engine):
         try:
             return self._readiness.wait(timeout)
         except (OSError, ValueError):
-            # poll() and select() trip over descriptors that were closed meanwhile: look again without them
+            # poll() and select() trip over descriptors that were closed meanwhile: look again
+            # without them
             reacquire(self._lock)
             try:
                 self._drop_closed()
@@ -378,7 +396,9 @@ class SelectorsEngine(Engine):
     def _evict(self, channel: Channel) -> None:
         """Its descriptor was closed behind our back, and the number is in use again."""
         del self._registered[channel.fd]
-        with contextlib.suppress(OSError, KeyError, ValueError):  # a selector may have noticed by itself
+        with contextlib.suppress(
+            OSError, KeyError, ValueError
+        ):  # a selector may have noticed by itself
             self._readiness.remove(channel.fd)
 
     def _drop_closed(self) -> None:
@@ -397,8 +417,8 @@ class SelectorsEngine(Engine):
         try:
             self._readiness.remove(fd)
         except (OSError, KeyError, ValueError):
-            # closed here, but open in another process or under another number: the selector reports it
-            # for ever and cannot be told not to (EMU-08). Only a new selector is rid of it.
+            # closed here, but open in another process or under another number: the selector reports
+            # it for ever and cannot be told not to (EMU-08). Only a new selector is rid of it.
             self._replace_selector()
 
     def _replace_selector(self) -> None:
@@ -430,7 +450,9 @@ class SelectorsEngine(Engine):
             self.interrupt()
 
     def interrupt(self) -> None:
-        with contextlib.suppress(OSError):  # full of wakes already, or closed: nobody is left to wake
+        with contextlib.suppress(
+            OSError
+        ):  # full of wakes already, or closed: nobody is left to wake
             self._wake_in.send(b"\0")
 
     def close(self) -> None:
@@ -446,7 +468,9 @@ class SelectorsEngine(Engine):
     def capability(opcode: str) -> Capability:
         how = CAPABILITIES.get(cast("Opcode", opcode))
         if how is None:
-            return Capability("unsupported", f"there is no operation {opcode!r} in this version of netpoll")
+            return Capability(
+                "unsupported", f"there is no operation {opcode!r} in this version of netpoll"
+            )
         return Capability("emulated", how)
 
 

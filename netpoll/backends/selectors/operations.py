@@ -1,8 +1,9 @@
 """One try of each operation: the functions that a queue calls when an operation's turn has come.
 
-Each takes the operation, makes one non-blocking attempt and answers an outcome of `queues`. What it found
-out is left in `_final`, `transferred` and `_value`, which nobody looks at before the completion is taken.
-`prepare` chooses the function once, so that no try has to ask again what kind of operation it is.
+Each takes the operation, makes one non-blocking attempt and answers an outcome of `queues`. What it
+found out is left in `_final`, `transferred` and `_value`, which nobody looks at before the
+completion is taken. `prepare` chooses the function once, so that no try has to ask again what kind
+of operation it is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     Operation = Overlapped[Any]
 
 DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
-"""With every call, so that a `setblocking(True)` after the association cannot stop the port (XFER-05)."""
+"""With every call, so that a `setblocking(True)` after the association cannot stop the port
+(XFER-05)."""
 NOSIGNAL: Final[int] = getattr(socket, "MSG_NOSIGNAL", 0)
 MSG_TRUNC: Final[int] = getattr(socket, "MSG_TRUNC", 0)
 IOV_MAX: Final = 1024
@@ -33,7 +35,8 @@ HAS_MSG: Final = hasattr(socket.socket, "recvmsg_into")
 TRANSIENT: Final = frozenset(
     getattr(errno, name) for name in ("ECONNABORTED", "EPROTO") if hasattr(errno, name)
 )
-"""A client that went away before it was accepted. The accept goes on; the listener is fine (ACC-12)."""
+"""A client that went away before it was accepted. The accept goes on; the listener is fine
+(ACC-12)."""
 SCARCE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Nothing wrong with the listener, but there is no room for another connection now."""
 CONNECTING: Final = frozenset(
@@ -67,7 +70,8 @@ def prepare(engine: SelectorsEngine, operation: Operation) -> None:
     operation._begin = start_send if operation._perform is send else operation._queue.start
 
 
-# -- receive -----------------------------------------------------------------------------------------
+# -- receive
+# -----------------------------------------------------------------------------------------
 
 
 def _prepare_receive(operation: Operation, channel: Channel) -> None:
@@ -139,7 +143,7 @@ def receive_copied(operation: Operation) -> int:
 
 def receive_message(operation: Operation) -> int:
     """One datagram. What does not fit is lost, and said to be (UDP-01, EMU-19)."""
-    view = operation._view
+    view: buffers.Pinned = operation._view
     views = view if isinstance(view, list) else [view]
     try:
         moved, _, flags, _ = operation._call(views[:IOV_MAX], 0, operation._socket_flags)
@@ -169,14 +173,16 @@ def await_readability(operation: Operation) -> int:
 
 
 def end_of_stream(operation: Operation) -> int:
-    """A stream receive of nothing: the peer's FIN (RECV-04), unless a reset went before (EMU-15)."""
+    """A stream receive of nothing: the peer's FIN (RECV-04), unless a reset went before
+    (EMU-15)."""
     channel = cast("Channel", operation._association)
     operation.transferred = 0
     operation._final = nt.STATUS_CONNECTION_RESET if channel.reset else 0
     return DONE
 
 
-# -- send --------------------------------------------------------------------------------------------
+# -- send
+# --------------------------------------------------------------------------------------------
 
 
 def _prepare_send(operation: Operation) -> None:
@@ -189,8 +195,8 @@ def _prepare_send(operation: Operation) -> None:
 
 
 def start_send(operation: Operation) -> bool:
-    """What `Direction.start` and `send` would do, in one call where the socket takes everything at once: in a
-    request/response loop it always does, and the call costs 60 ns."""
+    """What `Direction.start` and `send` would do, in one call where the socket takes everything at
+    once: in a request/response loop it always does, and the call costs 60 ns."""
     queue = operation._queue
     if queue.head is None and queue.ready and not queue.refusal:
         try:
@@ -230,7 +236,7 @@ def send(operation: Operation) -> int:
 
 def send_gathered(operation: Operation) -> int:
     """All of several buffers."""
-    left = operation._native or operation._view
+    left: list[memoryview] = operation._native or operation._view
     while True:
         try:
             if HAS_MSG:
@@ -251,7 +257,8 @@ def send_gathered(operation: Operation) -> int:
             return DONE
 
 
-# -- accept ------------------------------------------------------------------------------------------
+# -- accept
+# ------------------------------------------------------------------------------------------
 
 
 def accept(operation: Operation) -> int:
@@ -289,7 +296,8 @@ def receive_first(operation: Operation) -> int:
     return DONE
 
 
-# -- connect -----------------------------------------------------------------------------------------
+# -- connect
+# -----------------------------------------------------------------------------------------
 
 
 def _prepare_connect(engine: SelectorsEngine, operation: Operation, channel: Channel) -> None:
@@ -303,13 +311,13 @@ def _prepare_connect(engine: SelectorsEngine, operation: Operation, channel: Cha
         raise nt.make_exception(
             nt.STATUS_NOT_SUPPORTED,
             inline=True,
-            message="a datagram socket is not connected by an operation; call its connect() instead",
+            message="datagram sockets are connected at once: call the socket's own connect()",
         )
     if channel.writing.head is not None or _is_listening(sock):  # CON-01
         raise nt.make_exception(
             nt.STATUS_INVALID_PARAMETER,
             inline=True,
-            message="the socket is listening, or has an operation pending that goes before a connect",
+            message="the socket is listening, or has a send or connect pending",
         )
     if _has_peer(sock):
         # connect() itself says so only the second time, after a connect that did not block
@@ -381,7 +389,8 @@ def _connected(operation: Operation, channel: Channel, code: int) -> int:
     return send(operation)
 
 
-# -- failure -----------------------------------------------------------------------------------------
+# -- failure
+# -----------------------------------------------------------------------------------------
 
 
 def fail(operation: Operation, error: OSError) -> int:
@@ -400,7 +409,11 @@ def fail(operation: Operation, error: OSError) -> int:
             receiving=operation._queue is channel.reading,
         )
     operation._final = status
-    if status == nt.STATUS_CONNECTION_RESET and channel.stream and operation.opcode is not Opcode.ACCEPT:
+    if (
+        status == nt.STATUS_CONNECTION_RESET
+        and channel.stream
+        and operation.opcode is not Opcode.ACCEPT
+    ):
         # Linux says it once and then pretends an end of stream: remember (EMU-15, RECV-07)
         channel.reset = True
         channel.reading.refusal = channel.writing.refusal = status
@@ -416,7 +429,8 @@ def status_of_close(operation: Operation) -> int:
 
 
 def _what_epipe_means(sock: socket.socket) -> int:
-    """This side shut down sending (10058), or the peer is gone (10054), or never was there (10057). EMU-16.
+    """This side shut down sending (10058), or the peer is gone (10054), or never was there (10057).
+    EMU-16.
 
     After shutdown() a socket still has a peer; after a reset it has a name, but no peer.
     """

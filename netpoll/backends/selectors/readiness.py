@@ -5,9 +5,12 @@ from __future__ import annotations
 import select
 import selectors
 import sys
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from netpoll import status as nt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 READ: Final = 1
 """Readable. The values are epoll's, so that the fastest selector needs no translation."""
@@ -24,14 +27,14 @@ class Readiness(Protocol):
     live: bool
     """Whether a change made by another thread takes effect in a `wait` that is under way."""
 
-    def add(self, fd: int, interest: int) -> None: ...
-    def change(self, fd: int, interest: int) -> None: ...
-    def remove(self, fd: int) -> None:
+    def add(self, fd: int, interest: int, /) -> None: ...
+    def change(self, fd: int, interest: int, /) -> None: ...
+    def remove(self, fd: int, /) -> None:
         """
         :raises OSError: the system does not know `fd`: it was closed, which removes it
         """
 
-    def wait(self, timeout: float | None) -> ReadyList:
+    def wait(self, timeout: float | None, /) -> ReadyList:
         """The ready descriptors after at most `timeout` seconds (rounded up, never early)."""
         ...
 
@@ -48,12 +51,12 @@ class EpollReadiness:
     live = True
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self.add = self._epoll.register
-        self.change = self._epoll.modify
-        self.remove = self._epoll.unregister
-        self.wait = self._epoll.poll
-        self.close = self._epoll.close
+        self._epoll = getattr(select, "epoll")()  # noqa: B009  (declared on Linux only)
+        self.add: Callable[[int, int], None] = self._epoll.register
+        self.change: Callable[[int, int], None] = self._epoll.modify
+        self.remove: Callable[[int], None] = self._epoll.unregister
+        self.wait: Callable[[float | None], ReadyList] = self._epoll.poll
+        self.close: Callable[[], None] = self._epoll.close
 
 
 class SelectorReadiness:
@@ -99,7 +102,7 @@ def check_select_limit(fd: int, registered: int) -> None:
         raise nt.make_exception(
             nt.STATUS_INSUFFICIENT_RESOURCES,
             inline=True,
-            message=f"select() takes no more sockets ({registered} registered, this one is fd {fd}); "
+            message=f"select() takes no more sockets ({registered} are in, this is fd {fd}); "
             f"use selector='epoll', 'poll' or 'kqueue', or on Windows the iocp backend",
         )
 
@@ -129,11 +132,13 @@ def open_readiness(name: str) -> Readiness:
         name = next(each for each in ("epoll", "kqueue", "poll", "select") if hasattr(select, each))
     elif not hasattr(select, name) or name not in ("epoll", "kqueue", "poll", "select"):
         usable = ", ".join(repr(each) for each in available())
-        raise ValueError(f"selector={name!r} is not known on {sys.platform}; choose from {usable} or 'default'")
+        raise ValueError(
+            f"selector={name!r} is not known on {sys.platform}; choose from {usable} or 'default'"
+        )
     if name == "epoll":
         return EpollReadiness()
     if name == "kqueue":
-        return SelectorReadiness(selectors.KqueueSelector(), name, live=True)
+        return SelectorReadiness(getattr(selectors, "KqueueSelector")(), name, live=True)  # noqa: B009
     if name == "poll":
-        return SelectorReadiness(selectors.PollSelector(), name, live=False)
+        return SelectorReadiness(getattr(selectors, "PollSelector")(), name, live=False)  # noqa: B009
     return SelectorReadiness(selectors.SelectSelector(), name, live=False)
