@@ -1,0 +1,197 @@
+"""`netpoll conformance`: runs the conformance suite, and shows statement × backend."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netpoll.cli.errors import CommandError
+from netpoll.cli.tables import Table, show
+
+if TYPE_CHECKING:
+    import argparse
+
+    from netpoll.testing.report import Cell, Report
+
+    Rows = dict[str, dict[str, Cell]]
+
+SUMMARY = "runs the conformance suite: which statement each backend keeps"
+DESCRIPTION = """\
+Runs the conformance suite on each backend of this machine and shows what it decided: one row for
+each statement of the contract, one column for each backend.
+
+  passed       every test of the statement passed
+  failed       one did not
+  unsupported  the backend cannot keep it, and says so
+  skipped      this machine cannot tell
+  not covered  no test decides it
+
+The suite is pytest files. They come with netpoll's source, not with the wheel: see --suite.
+Exit code 0 if no statement failed, 1 if one did.
+"""
+EXAMPLES = """\
+examples:
+  netpoll conformance
+  netpoll conformance --backend selectors-poll --only-failures
+  netpoll conformance --suite netpoll-0.1.0/tests/conformance --json
+"""
+
+WIDTH = 80
+"""Of running text, in characters."""
+RAN = (0, 1)
+"""Exit codes of pytest that mean that it ran: all passed, some failed."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--backend",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="only this backend, or one of its variants such as selectors-poll; "
+        "may be given several times",
+    )
+    add("--suite", metavar="DIR", help="the folder of the suite (default: that of the source tree)")
+    add("--json", action="store_true", help="the table as one JSON object")
+    add("--only-failures", action="store_true", help="only the statements that failed")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the suite and show what came out."""
+    report = run_suite(options.suite, options.backend)
+    table = report.table()
+    statements = _statements(table)
+    if options.only_failures:
+        statements = {name: text for name, text in statements.items() if _failed(table, name)}
+    if options.json:
+        print(json.dumps(_as_json(report, table, statements), indent=1))
+    else:
+        _print(report, table, statements, options.only_failures)
+    return 1 if any(record.outcome == "failed" for record in report.tests) else 0
+
+
+def run_suite(directory: str | None, wanted: list[str]) -> Report:
+    """Run the suite; its output goes to stderr, so that stdout has the result alone.
+
+    :raises CommandError: pytest or the suite is not here, or it did not run
+    """
+    for module, package in (("pytest", "pytest"), ("pytest_timeout", "pytest-timeout")):
+        if importlib.util.find_spec(module) is None:
+            raise CommandError(
+                f"the suite needs {package}, which is not installed here: "
+                f"{sys.executable} -m pip install {package}"
+            )
+    from netpoll.testing import report, suite
+
+    try:
+        where = suite.find(directory)
+    except suite.SuiteNotFound as error:
+        raise CommandError(str(error)) from None
+    with tempfile.TemporaryDirectory(prefix="netpoll-") as folder:
+        path = Path(folder, "report.json")
+        line = suite.command(where, path, ",".join(wanted) or None)
+        code = subprocess.run(
+            line, stdout=sys.stderr, stdin=subprocess.DEVNULL, check=False
+        ).returncode
+        if code not in RAN or not path.exists():
+            raise CommandError(
+                f"the suite did not run: pytest ended with exit code {code}, see above"
+            )
+        return report.Report.read(path)
+
+
+def _statements(table: Rows) -> dict[str, str]:
+    """The known statements in reading order, then those of a suite that has more, each with its
+    text.
+    """
+    from netpoll.testing import statements
+
+    known = {name: statement.text for name, statement in statements.load().items()}
+    return {**known, **{name: "" for name in table if name not in known}}
+
+
+def _failed(table: Rows, name: str) -> bool:
+    return any(cell.outcome == "failed" for cell in table.get(name, {}).values())
+
+
+def _outcome(table: Rows, name: str, backend: str) -> str:
+    cell = table.get(name, {}).get(backend)
+    return cell.outcome if cell is not None else "not covered"
+
+
+# -- for people ------------------------------------------------------------------------------------
+
+
+def _print(report: Report, table: Rows, statements: dict[str, str], only_failures: bool) -> None:
+    title = f"Conformance of netpoll {report.netpoll}, Python {report.python}"
+    grid = Table(title, ("statement", *report.backends))
+    for name in (each for each in statements if each in table):
+        grid.rows.append((name, *(_outcome(table, name, backend) for backend in report.backends)))
+        if _failed(table, name):
+            grid.emphasis.add(len(grid.rows) - 1)
+    if grid.rows:
+        show(grid)
+    _print_reasons(table, statements)
+    if not only_failures:
+        without = [name for name in statements if name not in table]
+        text = f"Not covered by any test: {', '.join(without) or 'none'}"
+        print(textwrap.fill(text, WIDTH) + "\n")
+        _print_totals(report, table, statements)
+    elif not grid.rows:
+        print("no statement failed")
+
+
+def _print_totals(report: Report, table: Rows, statements: dict[str, str]) -> None:
+    totals = Table("Totals", ("outcome", *report.backends))
+    for outcome in ("passed", "failed", "unsupported", "skipped", "not covered"):
+        counts = [
+            sum(_outcome(table, name, backend) == outcome for name in statements)
+            for backend in report.backends
+        ]
+        totals.rows.append((outcome, *map(str, counts)))
+    show(totals)
+
+
+def _print_reasons(table: Rows, statements: dict[str, str]) -> None:
+    """Why a statement failed, is unsupported or was skipped."""
+    seen: dict[tuple[str, str, str], list[str]] = {}
+    for name in statements:
+        for backend, cell in table.get(name, {}).items():
+            for reason in cell.reasons:
+                seen.setdefault((name, cell.outcome, reason), []).append(backend)
+    if not seen:
+        return
+    reasons = Table("Reasons", ("statement", "outcome", "on", "why"))
+    for (name, outcome, reason), places in seen.items():
+        why = textwrap.fill(reason, WIDTH)
+        reasons.rows.append((name, outcome, "\n".join(places), why))
+    show(reasons)
+
+
+def _as_json(report: Report, table: Rows, statements: dict[str, str]) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for name, text in statements.items():
+        cells = {
+            backend: {
+                "outcome": _outcome(table, name, backend),
+                "reasons": cell.reasons if cell is not None else [],
+                "tests": cell.tests if cell is not None else [],
+            }
+            for backend in report.backends
+            for cell in (table.get(name, {}).get(backend),)
+        }
+        rows[name] = {"text": text, "backends": cells}
+    return {
+        "netpoll": report.netpoll,
+        "python": report.python,
+        "platform": report.platform,
+        "backends": report.backends,
+        "statements": rows,
+    }
