@@ -331,6 +331,23 @@ def test_a_connect_whose_end_is_known_at_once_still_has_its_packet(
     accepted(net, listener)
 
 
+@pytest.mark.statement("CON-04")
+def test_a_refusal_that_is_known_at_once_still_has_its_packet(
+    port: CompletionPort, net: Loopback, tmp_path: Path
+) -> None:
+    if sys.platform == "win32":
+        pytest.skip("Python has no Unix sockets here")
+    listener = net.track(socket.socket(socket.AF_UNIX))
+    listener.bind(str(tmp_path / "listener"))
+    listener.close()
+    sock = net.track(socket.socket(socket.AF_UNIX))
+    port.associate(sock)
+    operation = port.connect(sock, str(tmp_path / "listener"))
+    completion = take(port)
+    assert completion.overlapped is operation
+    assert completion.error in REFUSED
+
+
 @pytest.mark.parametrize(
     "address", [None, "127.0.0.1:80", ("127.0.0.1",), ("127.0.0.1", "http"), 80], ids=repr
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+HERE = Path(__file__).parent
 SECONDS = 2.0
 SEED = 1
 
@@ -26,31 +29,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-# With a default here as well: pytest reads this file too late for its options when it is not given
-# the folder, and then they are unknown to it.
+def option(config: pytest.Config, name: str, default: float) -> float:
+    """An option's value; its default too where pytest read this file too late to know the option.
+
+    It does so unless this folder is named on the command line.
+    """
+    value: float | None = config.getoption(name, default)
+    return default if value is None else value
+
+
 @pytest.fixture
 def seconds(request: pytest.FixtureRequest) -> float:
     """How long a race is run."""
-    return float(request.config.getoption("--stress-seconds", SECONDS))
+    return option(request.config, "--stress-seconds", SECONDS)
 
 
 @pytest.fixture
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether every repetition is wanted."""
-    return bool(request.config.getoption("--stress-full", False))
+    return bool(option(request.config, "--stress-full", 0))
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """What random numbers start from, so that a failure can be repeated as far as threads allow."""
-    return int(request.config.getoption("--stress-seed", SEED))
+    return int(option(request.config, "--stress-seed", SEED))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    limit = 120 + 2 * float(config.getoption("--stress-seconds", SECONDS))
-    if config.getoption("--stress-full", False):
+    limit = 120 + 2 * option(config, "--stress-seconds", SECONDS)
+    if option(config, "--stress-full", 0):
         limit += 600
     for item in items:
-        if "tests/stress" in item.path.as_posix():
+        if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.stress)
             item.add_marker(pytest.mark.timeout(limit))
