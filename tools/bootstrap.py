@@ -3,6 +3,8 @@
 
     python3 tools/bootstrap.py demo            installs netpoll, runs ``netpoll demo``
     python3 tools/bootstrap.py test [TOX ARGS] installs tox, runs the whole suite (``tox -m tests``)
+    python3 tools/bootstrap.py others          the suite without its stress tests, under the other
+                                               CPythons of the machine, pyenv's included
     python3 tools/bootstrap.py programs        installs the programs that the suite talks to
 
 Needs Python >= 3.11, standard library only. Everything goes to ``.venv`` and ``.tox`` beside this
@@ -14,17 +16,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-
-CPYTHON = re.compile(r"3\.(1[1-9])\.(\d+)")
 
 # What the suite runs, and the Debian packages that bring it.
 PROGRAMS = {
@@ -115,14 +115,22 @@ def pip_install(*what: str) -> None:
     need(BIN / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q", *what)
 
 
-def pyenv_pythons() -> str:
-    """The newest of each minor version that pyenv keeps off PATH, for tox to discover."""
+def other_pythons() -> dict[str, str]:
+    """The other CPythons here that netpoll supports: tox environment and executable of each."""
     folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    found = [match for path in folder.glob("3.*") if (match := CPYTHON.fullmatch(path.name))]
-    found.sort(key=lambda match: int(match[2]))
-    newest = {int(match[1]): folder / match[0] / "bin" / "python" for match in found}
-    newest.pop(sys.version_info.minor, None)  # that one is for the Python that runs tox
-    return os.pathsep.join(str(python) for python in newest.values())
+    found: dict[str, str] = {}
+    for tag in ("3.11", "3.12", "3.13", "3.14", "3.14t", "3.15"):
+        # pyenv keeps its interpreters off PATH, and its stand-ins on PATH may refuse to run.
+        candidates = [*map(str, sorted(folder.glob(f"*/bin/python{tag}")))]
+        candidates += filter(None, [shutil.which(f"python{tag}")])
+        for python in candidates:
+            if not subprocess.run(
+                [python, "-c", "pass"], capture_output=True, check=False
+            ).returncode:
+                found["py" + tag.replace(".", "")] = python
+    ours = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    found.pop(f"py3{sys.version_info.minor}{ours}", None)
+    return found
 
 
 def demo(arguments: list[str]) -> int:
@@ -135,10 +143,18 @@ def test(arguments: list[str]) -> int:
     ensure_programs()
     ensure_venv()
     pip_install("tox>=4.22")
-    os.environ.setdefault("TOX_DISCOVER", pyenv_pythons())
     # Arguments for pytest alone say nothing about which environments to run.
     which = ["-m", "tests"] if not arguments or arguments[0] == "--" else []
     return run(BIN / "tox", "run", *which, *arguments)
+
+
+def others(arguments: list[str]) -> int:
+    if not (pythons := other_pythons()):
+        say("this machine has no other CPython that netpoll supports")
+        return 0
+    say(f"other CPythons: {', '.join(pythons.values())}")
+    os.environ["TOX_DISCOVER"] = os.pathsep.join(pythons.values())
+    return test(["-e", ",".join(pythons), "--", "-m", "not stress", *arguments])
 
 
 def programs(arguments: list[str]) -> int:
@@ -146,7 +162,7 @@ def programs(arguments: list[str]) -> int:
 
 
 def main() -> int:
-    actions = {"demo": demo, "test": test, "programs": programs}
+    actions = {"demo": demo, "test": test, "others": others, "programs": programs}
     if len(sys.argv) < 2 or sys.argv[1] not in actions:
         print(__doc__)
         return 2
