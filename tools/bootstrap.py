@@ -115,6 +115,10 @@ def pip_install(*what: str) -> None:
     need(BIN / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q", *what)
 
 
+def runs(python: str) -> bool:
+    return subprocess.run([python, "-c", "pass"], capture_output=True, check=False).returncode == 0
+
+
 def other_pythons() -> dict[str, str]:
     """The other CPythons here that netpoll supports: tox environment and executable of each."""
     folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
@@ -124,9 +128,7 @@ def other_pythons() -> dict[str, str]:
         candidates = [*map(str, sorted(folder.glob(f"*/bin/python{tag}")))]
         candidates += filter(None, [shutil.which(f"python{tag}")])
         for python in candidates:
-            if not subprocess.run(
-                [python, "-c", "pass"], capture_output=True, check=False
-            ).returncode:
+            if runs(python):
                 found["py" + tag.replace(".", "")] = python
     ours = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
     found.pop(f"py3{sys.version_info.minor}{ours}", None)
