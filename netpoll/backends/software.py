@@ -89,6 +89,7 @@ class SoftwarePort(Backend):
         "_concurrency",
         "_engine",
         "_lock",
+        "_lone",
         "_max_inflight",
         "_next_sweep",
         "_now",
@@ -134,6 +135,8 @@ class SoftwarePort(Backend):
         """Finished operations, and ready-made packets that were posted."""
         self._posted_queued = 0
         self._turns = TURNS_WITHOUT_POLL
+        self._lone = _Waiter()
+        """The record of a thread that waits while no other does: making one costs 250 ns."""
         self._waiters: list[_Waiter] = []
         """Those that take packets and have none yet; the last one is served first."""
         self._bystanders: list[_Waiter] = []
@@ -276,7 +279,8 @@ class SoftwarePort(Backend):
                     return overlapped
                 overlapped._in_use = True
                 overlapped._final = pending
-                if not overlapped._begin(overlapped):
+                begin = overlapped._begin  # into a local first: 7 ns less
+                if not begin(overlapped):
                     overlapped._since = self._now
                 elif overlapped._final:
                     self._finish_inline(overlapped)
@@ -484,17 +488,21 @@ class SoftwarePort(Backend):
             if not packets or not self._turns or self._concurrency or alertable:
                 return self._wait(limit, timeout, alertable)
             self._turns -= 1
-            if len(packets) <= limit:
-                batch = list(packets)
-                packets.clear()
-            else:
-                batch = [packets.popleft() for _ in range(limit)]
-            return self._open(batch)
+            return self._open(self._take(limit))
         finally:
             try:
                 self._release()
             except RuntimeError:
                 assert not self._lock._is_owned()  # type: ignore[attr-defined]
+
+    def _take(self, limit: int) -> list[AnyOverlapped | Completion]:
+        """What is in the queue, `limit` at most."""
+        packets = self._packets
+        if len(packets) <= limit:
+            batch = list(packets)
+            packets.clear()
+            return batch
+        return [packets.popleft() for _ in range(limit)]
 
     def _open(self, batch: list[AnyOverlapped | Completion]) -> list[Completion]:
         """Turn finished operations into completions: here `status` becomes visible (OVL-04)."""
@@ -554,7 +562,7 @@ class SoftwarePort(Backend):
         alone = not (
             self._waiters or self._bystanders or self._poller or self._concurrency or alertable
         )
-        me = _Waiter()
+        me = self._lone if alone else _Waiter()
         if self._concurrency:
             me.thread = threading.current_thread()
             self._running.discard(me.thread)
@@ -568,39 +576,35 @@ class SoftwarePort(Backend):
             elif alone:
                 self._poll(me, timeout)
             self._turns = TURNS_WITHOUT_POLL
-            if self._waiters == [me] and alone and self._packets:
-                # nobody else wants any: the way through the distribution would double the cost of a
-                # turn
+            if alone and self._packets and self._waiters == [me]:
+                # nobody else wants any: the way through the distribution would double a turn's cost
                 self._waiters.clear()
-                me.packets.append(self._packets.popleft())
-            else:
-                if self._packets:
-                    self._distribute()
-                self._drive(me, me.packets.__len__, deadline, looked=alone)
+                return self._open(self._take(limit))
+            if self._packets:
+                self._distribute()
+            self._drive(me, me.packets.__len__, deadline, looked=alone)
         except BaseException:
             # a signal handler raised, or the port was closed: what was handed to us goes back
             self._packets.extendleft(reversed(me.packets))
-            me.packets.clear()
+            me.packets = []
             if me.thread is not None:
                 self._running.discard(me.thread)
+            self._distribute()
             raise
         finally:
             self._waiting -= 1
-            if not me.packets:
-                with contextlib.suppress(
-                    ValueError
-                ):  # handed a packet that went back: not in there
-                    self._waiters.remove(me)
+            if me in self._waiters:
+                self._waiters.remove(me)
                 if self._packets:
                     self._distribute()
         if me.packets:
             # one packet woke us, and whatever else is there comes along (PORT-21)
-            packets = self._packets
-            while packets and len(me.packets) < limit:
-                me.packets.append(packets.popleft())
+            batch, me.packets = me.packets, []
+            if len(batch) < limit:
+                batch += self._take(limit - len(batch))
             if me.thread is not None:
                 _places.take(self)
-            return self._open(me.packets)
+            return self._open(batch)
         if me.routines is not None and me.routines.due:
             self._release()
             try:
