@@ -198,11 +198,13 @@ def test_no_byte_is_lost_when_a_receive_is_stopped_as_data_arrives(
     stopped = served = 0
     stop_at = time.monotonic() + seconds
     stopper = Stopper(port, near, whole=how == "cancel-the-handle")
-    sending = run(trickle, far, seed, stop_at)
+    turn = threading.Semaphore(0)  # a receive is started: send something just now
+    sending = run(trickle, far, seed, stop_at, turn)
     end = False
     while not end:
         limit = rng.choice([0, 0.0001, 0.001]) if how == "timeout" else None
-        operation = port.recv(near, rng.choice([1, 7, 100]), timeout=limit)
+        operation = port.recv(near, rng.choice([1, 50, 200, 200]), timeout=limit)
+        turn.release()
         if how != "timeout":
             stopper.stop(operation)
         [completion] = collect(port, 1)
@@ -256,11 +258,11 @@ class Stopper:
                 target.cancel()
 
 
-def trickle(sock: socket.socket, seed: int, until: float) -> int:
-    """Send the stream over and over in small pieces, then its end; the number of bytes."""
+def trickle(sock: socket.socket, seed: int, until: float, turn: threading.Semaphore) -> int:
+    """Send a small piece of the stream at each turn, then its end; the number of bytes."""
     rng = random.Random(seed)
     sent = 0
-    while time.monotonic() < until:
+    while time.monotonic() < until and turn.acquire(timeout=DEADLINE):
         offset = sent % len(STREAM)
         sent += sock.send(STREAM[offset : offset + rng.randrange(1, 100)])
     sock.shutdown(socket.SHUT_WR)
