@@ -3,8 +3,7 @@
 See `CompletionPort`. `docs/contract.md` says what a program may rely on.
 """
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
 
 from netpoll.backends import Candidate
 from netpoll.backends.base import Capability, Inflight
@@ -14,10 +13,8 @@ from netpoll.errors import AlreadyAssociated, OperationAborted, PortClosed, Unsu
 from netpoll.overlapped import Completion, Opcode, Overlapped
 from netpoll.port import CompletionPort
 
-try:
-    __version__ = _version("netpoll")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"
+if TYPE_CHECKING:
+    __version__: str
 
 __all__ = [
     "AlreadyAssociated",
@@ -35,3 +32,15 @@ __all__ = [
     "configure",
     "sleep",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up on demand: it takes half of the modules that netpoll would load."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("netpoll")
+    except PackageNotFoundError:  # a source tree that is not installed
+        return "0+unknown"

@@ -28,14 +28,25 @@ def pin(buffers: BufferList, *, writable: bool) -> Pinned:
     :raises TypeError: something is not a buffer, or is read-only where data is to be stored
     :raises ValueError: a buffer is not C-contiguous, or the sequence is empty (XFER-09)
     """
-    if isinstance(buffers, (list, tuple)):
-        views = [_view(buffer, writable) for buffer in cast("Sequence[Buffer]", buffers)]
+    if isinstance(buffers, Sequence) and not _is_buffer(buffers):
+        views = [_view(buffer, writable) for buffer in buffers]
         if not views:
             raise ValueError("an operation needs at least one buffer; an empty one is allowed")
         # empty ones would fill a system call's list of buffers for nothing
         views = [view for view in views if view] or views[:1]
         return views[0] if len(views) == 1 else views
     return _view(cast("Buffer", buffers), writable)
+
+
+def _is_buffer(candidate: object) -> bool:
+    """Bytes and arrays are sequences too."""
+    if isinstance(candidate, (list, tuple)):
+        return False  # the usual sequences, without an exception
+    try:
+        memoryview(cast("Buffer", candidate))
+    except TypeError:
+        return isinstance(candidate, str)  # let it be refused as a whole
+    return True
 
 
 def _view(buffer: Buffer, writable: bool) -> memoryview:

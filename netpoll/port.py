@@ -92,8 +92,8 @@ class CompletionPort:
     def stats(self) -> dict[str, int]:
         """Counters since the port was made.
 
-        `started`, `inline` (finished within their start), `taken`, `inflight`; `posted`, `queued`
-        (packets); `waits`, `waiting` (threads now); and the backend's own.
+        `started`, `taken`, `inflight` (operations); `posted`, `queued` (packets); `waits`,
+        `waiting` (threads now); and the backend's own.
         """
         return self._backend.stats()
 

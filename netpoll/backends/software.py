@@ -597,6 +597,8 @@ class SoftwarePort(Backend):
                 self._waiters.remove(me)
                 if self._packets:
                     self._distribute()
+            if self._poller is None and (self._waiters or self._bystanders):
+                self._promote(me)
         if me.packets:
             # one packet woke us, and whatever else is there comes along (PORT-21)
             batch, me.packets = me.packets, []
@@ -651,7 +653,7 @@ class SoftwarePort(Backend):
                         return
                     left = 0.0
                 looked = True
-                if self._concurrency and self._packets and (left is None or left > LIVENESS):
+                if self._concurrency and (left is None or left > LIVENESS):
                     left = LIVENESS
                 if self._poller is None:
                     self._poll(me, left)
@@ -681,7 +683,7 @@ class SoftwarePort(Backend):
             if me.packets:
                 left = 0.0
             finished = self._engine.poll(left)
-            if finished:
+            if finished and not self._closed:  # close() has ended them
                 self._sweep_interval = SWEEP[0]
                 if self._specials or self._bystanders or len(self._waiters) > 1:
                     self._finish_batch(finished)
@@ -771,6 +773,7 @@ class SoftwarePort(Backend):
             self._timers.clear()
             for association in self._associations.values():
                 self._engine.refuse(association, nt.STATUS_INVALID_HANDLE)
+            self._associations.clear()
             for waiter in (*self._waiters, *self._bystanders):
                 self._wake(waiter)
             if self._poller is None:

@@ -94,8 +94,9 @@ def _prepare_receive(operation: Operation, channel: Channel) -> None:
 
 
 def start_receive(operation: Operation) -> bool:
-    """What `Direction.start` does where it can only wait: the receive of a request/response loop, which
-    follows one that got less than it had room for. Told apart to save the queue's questions."""
+    """What `Direction.start` does where it can only wait: the receive of a request/response loop,
+    which follows one that got less than it had room for. Told apart to save the queue's
+    questions."""
     queue = operation._queue
     if queue.ready or queue.head is not None or queue.refusal or not queue.watched:
         return bool(queue.start(operation))
@@ -419,7 +420,7 @@ def fail(operation: Operation, error: OSError) -> int:
     if number == errno.EBADF and operation._queue.head is operation:
         status = status_of_close(operation)  # closed while it was pending
     elif number == errno.EPIPE:
-        status = _what_epipe_means(operation.handle)
+        status = _what_epipe_means(operation)
     else:
         status = nt.from_errno(
             number,
@@ -446,14 +447,18 @@ def status_of_close(operation: Operation) -> int:
     return nt.STATUS_CANCELLED
 
 
-def _what_epipe_means(sock: socket.socket) -> int:
+def _what_epipe_means(operation: Operation) -> int:
     """This side shut down sending (10058), or the peer is gone (10054), or never was there (10057).
     EMU-16.
 
     After shutdown() a socket still has a peer; after a reset it has a name, but no peer.
     """
+    sock: socket.socket = operation.handle
     if _has_peer(sock):
         return nt.STATUS_PIPE_DISCONNECTED
-    name = sock.getsockname()
+    try:
+        name = sock.getsockname()
+    except OSError:  # closed meanwhile, in another thread
+        return status_of_close(operation)
     never_bound = isinstance(name, tuple) and not name[1]
     return nt.STATUS_INVALID_CONNECTION if never_bound else nt.STATUS_CONNECTION_RESET

@@ -18,9 +18,10 @@ WRITE: Final = 4
 """Writable. Any other bit (error, hang-up) means both: whoever waits shall try and find out."""
 
 BATCH: Final = 64
-"""Events taken from epoll in one turn. A turn goes over its connections four times, and with more of
-them they fall out of the processor's cache in between: measured at 1,000 connections, 64 at a time cost
-10 % less than all at once, for 1/64 more system calls. The rest is reported in the next turn."""
+"""Events taken from epoll in one turn. A turn goes over its connections four times, and with more
+of them they fall out of the processor's cache in between: measured at 1,000 connections, 64 at a
+time cost 10 % less than all at once, for 1/64 more system calls. The rest is reported in the next
+turn."""
 ReadyList = list[tuple[int, int]]
 
 
