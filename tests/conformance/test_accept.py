@@ -263,7 +263,7 @@ def test_an_accept_on_what_does_not_listen_is_refused(
     assert isinstance(ended.error, OSError)
 
 
-@pytest.mark.statement("ACC-16")
+@pytest.mark.statement("CAN-06")
 def test_an_accept_that_is_cancelled_while_its_client_is_silent_ends_once(
     port: CompletionPort, net: Loopback
 ) -> None:
