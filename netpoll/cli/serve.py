@@ -213,7 +213,7 @@ def _watch(server: Server, screen: Screen) -> None:
             # another thread, which does not wake this one
             event = server.events.get(timeout=TICK)
         except Empty:
-            now = server.figures()
+            now = server.tick()
             screen.update(show_live(now, before))
             before = now
         else:

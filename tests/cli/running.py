@@ -45,6 +45,7 @@ class Running:
     :param arguments: of Python: `-m netpoll serve echo`
     :param environment: variables to set, or to unset where the value is `None`
     :param prefix: a command that runs Python
+    :param directory: where to run it
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Running:
         *arguments: str,
         environment: Mapping[str, str | None] | None = None,
         prefix: Sequence[str] = (),
+        directory: Path | None = None,
     ) -> None:
         # files, because pipes that nobody reads fill up
         self._out = tempfile.TemporaryFile()  # noqa: SIM115  closed by __exit__
@@ -64,6 +66,7 @@ class Running:
             stdout=self._out,
             stderr=self._err,
             env={name: value for name, value in variables.items() if value is not None},
+            cwd=directory,
             creationflags=FLAGS,
         )
 

@@ -6,7 +6,6 @@ import contextlib
 import re
 import socket
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +14,7 @@ from cli.running import INTERRUPTS, Result, Running, run, serve
 
 from netpoll import backends
 from netpoll.backends.selectors import readiness
-from netpoll.testing.waiting import DEADLINE, wait_until
+from netpoll.testing.waiting import DEADLINE
 from netpoll.testing.waiting import run as start
 
 if TYPE_CHECKING:
@@ -364,50 +363,5 @@ def test_out_of_descriptors_it_pauses_says_so_once_and_goes_on(kind: str) -> Non
         assert result.code == 0
         assert reported(result, "ended") == 60
         warnings = [line for line in result.err.splitlines() if "descriptor" in line]
-        assert 1 <= len(warnings) <= 60  # once for each time that it runs out
+        assert 1 <= len(warnings) <= 10, result.err  # once for each time that it runs out
         assert upstream.stop().code == 0
-
-
-# -- on a terminal
-# -----------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals in Python")
-@pytest.mark.parametrize("rich", [True, False], ids=["rich", "plain"])
-def test_figures_on_a_terminal(rich: bool, tmp_path: object) -> None:
-    import os
-    import pty
-    import subprocess
-
-    if rich:
-        pytest.importorskip("rich", reason="rich is not installed: pip install 'netpoll[cli]'")
-    code = "import sys; from netpoll.cli import main; sys.exit(main())"
-    if not rich:
-        code = f"import sys; sys.modules['rich'] = None; {code}"
-    outer, inner = pty.openpty()
-    shown: list[bytes] = []
-
-    def watch() -> None:
-        # the other end of a closed terminal is an error on Linux, an end of file elsewhere
-        with contextlib.suppress(OSError):
-            while part := os.read(outer, 4096):
-                shown.append(part)
-
-    watching = threading.Thread(target=watch)
-    command = [sys.executable, "-c", code, "serve", "echo"]
-    process = subprocess.Popen(command, stdin=inner, stdout=inner, stderr=inner)
-    os.close(inner)
-    watching.start()
-    try:
-        wait_until(lambda: b"completions" in b"".join(shown), "the figures")
-        process.terminate()
-        assert process.wait(DEADLINE) == 0
-        watching.join(DEADLINE)
-    finally:
-        process.kill()
-        process.wait()
-        watching.join(DEADLINE)
-        os.close(outer)
-    text = b"".join(shown)
-    assert b"Traceback" not in text
-    assert b"served 0 connections" in text

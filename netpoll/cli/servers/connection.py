@@ -54,11 +54,20 @@ class Connection:
         """Begin. Whatever goes wrong is this connection's failure, and ends nothing else."""
         try:
             for sock in self.sockets:
-                self.port.associate(sock, self)
+                self.adopt(sock)
             self.begin()
         except OSError as error:
             self.fail(error)
         self.leave()
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Have the completions of `sock` come here.
+
+        :raises OSError: it is broken already
+        """
+        self.port.associate(sock, self)
+        # what comes in small pieces shall go on at once, and not wait to become a big one
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def begin(self) -> None:
         """Start what the connection is for.

@@ -95,7 +95,7 @@ class Relay(Connection):
             family, address = following
             self.port.close_handle(self.sockets[1])  # a socket that failed to connect is of no use
             self.sockets[1] = socket.socket(family, socket.SOCK_STREAM)
-            self.port.associate(self.sockets[1], self)
+            self.adopt(self.sockets[1])
             self._connect(address)
 
     def make_pumps(self) -> tuple[Pump, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import netpoll
@@ -21,8 +21,8 @@ ACCEPTS: Final = 8
 """Accepts in flight: while one completion is on its way to a thread, others take the next
 clients.
 """
-SCARCE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-"""No room for another socket now; there will be when one is closed."""
+SILENCE: Final = 60.0
+"""Seconds without another warning of the same, as long as a server is at its limit."""
 
 
 class Listener:
@@ -37,7 +37,7 @@ class Listener:
         """Accepts that are not in flight, because there was no descriptor for what they bring
         along.
         """
-        self._warned = False
+        self._next_warning = 0.0
         self._closed = False
 
     def start(self) -> None:
@@ -82,24 +82,23 @@ class Listener:
         try:
             operation.context = self._service.prepare()
         except OSError as error:
-            if error.errno not in SCARCE:
-                raise
+            now = time.monotonic()
             with self._server.lock:
                 self._parked.append(operation)
-                warn, self._warned = not self._warned, True
+                warn = now >= self._next_warning
+                if warn:
+                    self._next_warning = now + SILENCE
             if warn:
                 logger.warning("accepting pauses until a descriptor is free: %s", error.strerror)
             return False
         return True
 
-    def descriptor_freed(self) -> None:
-        """A connection has ended: a parked accept can try again."""
+    def retry(self) -> None:
+        """There may be a descriptor now, as a connection has ended: try with a parked accept."""
         with self._server.lock:
             operation = self._parked.pop() if self._parked else None
-            if operation is None:
-                return
-            self._warned = bool(self._parked)
-        self._go_on(operation)
+        if operation is not None:
+            self._go_on(operation)
 
     def close(self) -> None:
         """Stop listening: the accepts in flight end, and no more are started."""

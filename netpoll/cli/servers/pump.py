@@ -34,7 +34,7 @@ class Pump:
         self._buffer = memoryview(bytearray(size))
         self._receive: Overlapped[int] = netpoll.Overlapped(self)
         self._send: Overlapped[int] = netpoll.Overlapped(self)
-        self._prepared = 0
+        self._prepared = False
         self.moved = 0
         """Bytes received since the start."""
 
@@ -65,12 +65,11 @@ class Pump:
         """Send the first `size` bytes of the buffer."""
         if self._sink is None:
             self._port.resubmit(self._receive)
-        elif size <= self._prepared:
+        elif self._prepared:
             self._port.resubmit(self._send, size=size)
         else:
-            # an operation can be resubmitted with as much as it was first started with
-            self._prepared = size
-            self._port.send(self._sink, self._buffer[:size], overlapped=self._send)
+            self._prepared = True
+            self._port.send(self._sink, self._buffer, size=size, overlapped=self._send)
 
     def end(self) -> None:
         """Pass the end of the stream on; the other direction lives on.

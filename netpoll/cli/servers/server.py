@@ -112,12 +112,19 @@ class Server:
             self._connections.remove(connection)
             self._outcomes[connection.outcome] += 1
             last = self._draining and not self._connections
-        self._listener.descriptor_freed()
+        self._listener.retry()
         if last:
             self.events.put(None)
 
+    def tick(self) -> Figures:
+        """To be called every `TICK` seconds: what has been done so far."""
+        # also without a connection that ends: descriptors may become free elsewhere
+        self._listener.retry()
+        return self.figures()
+
     def figures(self) -> Figures:
         """What has been done so far."""
+        completions = self.port.stats()["taken"]
         with self.lock:
             return Figures(
                 seconds=time.monotonic() - self._since,
@@ -126,7 +133,7 @@ class Server:
                 total=self._total,
                 received=sum(tally.received for tally in self._tallies),
                 sent=sum(tally.sent for tally in self._tallies),
-                completions=self.port.stats()["taken"],
+                completions=completions,
                 outcomes=dict(self._outcomes),
             )
 
