@@ -205,7 +205,11 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def poll(self, timeout: float | None) -> list[AnyOverlapped]:
-        """Wait for progress, at most `timeout` seconds; what finished, in order."""
+        """Wait for progress, at most `timeout` seconds; what finished, in order.
+
+        The list is the engine's own: the caller empties it once it has taken care of what is in it,
+        so that Ctrl-C in between loses nothing.
+        """
 
     @abc.abstractmethod
     def wake(self) -> None:

@@ -203,13 +203,15 @@ class SoftwarePort(Backend):
             del self._associations[association.fd]
         self._finish_batch(self._engine.detach(association))
 
-    def _sweep(self, now: float) -> None:
-        """Retire the handles that were closed behind our back."""
-        for association in [each for each in self._associations.values() if not each.alive()]:
+    def _sweep(self, now: float) -> bool:
+        """Retire the handles that were closed behind our back; whether there were any."""
+        closed = [each for each in self._associations.values() if not each.alive()]
+        for association in closed:
             self._retire(association)
         interval = max(self._sweep_interval, SWEEP_PER_HANDLE * len(self._associations))
         self._next_sweep = now + interval
         self._sweep_interval = min(2 * self._sweep_interval, SWEEP[1])
+        return bool(closed)
 
     def detach(self, handle: Any, release: Callable[[], object]) -> None:
         with self._lock:
@@ -288,9 +290,9 @@ class SoftwarePort(Backend):
                     append(overlapped)
                     if waiters:
                         distribute()
-            except OSError:
-                if overlapped._in_use:  # the engine found out only while queueing it
-                    self._withdraw(overlapped)
+            except BaseException:
+                if overlapped._in_use:
+                    self._recover(overlapped)
                 raise
             finally:
                 try:
@@ -344,6 +346,18 @@ class SoftwarePort(Backend):
                 operation.event.set()
         else:
             self._finish(operation)
+
+    def _recover(self, operation: AnyOverlapped) -> None:
+        """A start was broken off, by Ctrl-C or because the engine found the handle closed: settle
+        what became of it. What was queued, or had ended already, still has its completion."""
+        if any(packet is operation for packet in self._packets):
+            return
+        if any(each is operation for each in self._engine.pending(operation._association)):
+            return
+        if operation._final < FAILURES and operation._final != PENDING:
+            self._finish(operation)
+        else:
+            self._withdraw(operation)
 
     def _withdraw(self, operation: AnyOverlapped) -> None:
         """The start failed: there is no operation."""
@@ -457,16 +471,18 @@ class SoftwarePort(Backend):
         return operation._final == PENDING and operation._deadline == deadline
 
     def _run_timers(self) -> float | None:
-        """Stop what is overdue; seconds until the next timer, if any."""
+        """Stop what is overdue; seconds until the engine has to be back for the next timer, if any.
+        0 if something was stopped, which somebody may be waiting for."""
         timers = self._timers
+        stopped = False
         while timers:
             if self._is_due_to_run(timers[0]):
                 left = timers[0][0] - time.monotonic()
                 if left > 0:
-                    return left
-                self._stop(timers[0][2], nt.STATUS_IO_TIMEOUT)
+                    return 0.0 if stopped else left
+                stopped = self._stop(timers[0][2], nt.STATUS_IO_TIMEOUT) or stopped
             heapq.heappop(timers)
-        return None
+        return 0.0 if stopped else None
 
     # -- packets ---------------------------------------------------------------------------------
 
@@ -672,8 +688,8 @@ class SoftwarePort(Backend):
         self._poller = me
         try:
             now = self._now = time.monotonic()
-            if now >= self._next_sweep:
-                self._sweep(now)
+            if now >= self._next_sweep and self._sweep(now):
+                left = 0.0
             if self._timers:
                 due = self._run_timers()
                 if due is not None and (left is None or due < left):
@@ -689,6 +705,7 @@ class SoftwarePort(Backend):
                     self._finish_batch(finished)
                 else:
                     self._packets.extend(finished)
+                finished.clear()
         finally:
             self._poller = None
             if self._closed:

@@ -102,8 +102,8 @@ class SelectorsEngine(Engine):
         self._registered: dict[int, Channel] = {}
         """By descriptor, those that the selector watches."""
         self._finished: list[Operation] = []
-        """What the next poll returns: ends that may not be seen within their start, and those of a
-        poll that Ctrl-C broke off."""
+        """What poll returns. It also holds ends that may not be seen within their start, and those
+        of a poll that Ctrl-C broke off."""
         self._paused: dict[Channel, float] = {}
         """Listeners without a descriptor for the next connection, and when to try again."""
         self._scarce = False
@@ -350,7 +350,6 @@ class SelectorsEngine(Engine):
             self._resume(finished)
             for channel in self._paused:
                 self._watch(channel, channel.interest & ~READ)
-        self._finished = []
         return finished
 
     def _wait(self, timeout: float | None) -> ReadyList:
