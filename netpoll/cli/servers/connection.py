@@ -140,7 +140,9 @@ class Connection:
         # of a connection that was reset, shutdown() says that there is none
         if isinstance(error, ConnectionError) or error.errno == errno.ENOTCONN:
             return RESET
-        return f"failed: {error.strerror}"
+        kind = f"failed with {errno.errorcode.get(error.errno or 0, 'unknown')}"
+        self.server.explain(kind, str(error.strerror))
+        return kind
 
     def drop(self, outcome: str = DROPPED) -> None:
         """Reset the connection. The operations in flight end with an error, and leave."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from netpoll import Completion, CompletionPort
     from netpoll.cli.servers.connection import Connection
     from netpoll.cli.servers.services import Service
+
+logger = logging.getLogger("netpoll")
 
 TICK: Final = 0.5
 """Seconds between two looks at what moves."""
@@ -59,6 +62,7 @@ class Server:
         self._total = 0
         self._peak = 0
         self._outcomes: Counter[str] = Counter()
+        self._explained: set[str] = set()
         self._draining = False
         self._tallies = [Tally() for _ in range(threads)]
         self._threads = [
@@ -115,6 +119,14 @@ class Server:
         self._listener.retry()
         if last:
             self.events.put(None)
+
+    def explain(self, kind: str, why: str) -> None:
+        """Log why a connection failed that was not just reset: once for each kind of failure."""
+        with self.lock:
+            known = kind in self._explained
+            self._explained.add(kind)
+        if not known:
+            logger.warning("a connection %s: %s", kind, why)
 
     def tick(self) -> Figures:
         """To be called every `TICK` seconds: what has been done so far."""
