@@ -94,15 +94,15 @@ class Overlapped(Generic[T]):
     def __init__(
         self, context: Any = None, *, event: Event | None = None, packet: bool = True
     ) -> None:
-        self.context = context
-        self.event = event
-        self.packet = packet
+        self.context: Any = context
+        self.event: Event | None = event
+        self.packet: bool = packet
         self.opcode: Opcode | None = None
         self.handle: Any = None
         self.buffers: Any = None
-        self.flags = 0
+        self.flags: int = 0
         self.routine: Callable[[int, int, Overlapped[Any], int], object] | None = None
-        self.transferred = 0
+        self.transferred: int = 0
         """Bytes moved (`InternalHigh`); valid once `done`."""
 
         self._port: CompletionPort | None = None

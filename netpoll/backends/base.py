@@ -53,12 +53,12 @@ class Association:
     __slots__ = ("__weakref__", "associated", "fd", "handle", "key", "skip_on_success")
 
     def __init__(self, handle: Any, fd: int) -> None:
-        self.handle = weakref.ref(handle)
-        self.fd = fd
+        self.handle: weakref.ref[Any] = weakref.ref(handle)
+        self.fd: int = fd
         self.key: Any = None
-        self.associated = False
+        self.associated: bool = False
         """Whether its operations queue packets. Others end by event or routine only (OVL-17)."""
-        self.skip_on_success = False
+        self.skip_on_success: bool = False
 
     def alive(self) -> bool:
         """Whether the handle is still open under the same descriptor."""

@@ -67,13 +67,13 @@ class Direction(Generic[P]):
     def __init__(self, watch: Callable[[P], object]) -> None:
         self.head: P | None = None
         self.rest: deque[P] | None = None
-        self.ready = True
+        self.ready: bool = True
         """Whether a try is worth its system call. Nothing is known at first, so it is."""
-        self.refusal = 0
+        self.refusal: int = 0
         """The status with which every start fails: a reset is sticky (EMU-15), so is a shutdown."""
-        self.watch = watch
+        self.watch: Callable[[P], object] = watch
         """Called with an operation that has to wait while readiness is not watched."""
-        self.watched = False
+        self.watched: bool = False
         """Whether readiness will be reported to `on_ready`."""
 
     def start(self, operation: P) -> bool:

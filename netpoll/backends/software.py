@@ -126,7 +126,7 @@ class SoftwarePort(Backend):
         self._acquire = self._lock.acquire
         self._release = self._lock.release
         self._engine = make_engine(self._lock)
-        self.name = self._engine.name
+        self.name: str = self._engine.name
         self._concurrency = concurrency
         if concurrency:
             _Places.limited = True
@@ -162,7 +162,7 @@ class SoftwarePort(Backend):
         self._waits = 0
         self._waiting = 0
         self._closed = False
-        self.resubmit = self._make_resubmit()
+        self.resubmit: Callable[..., AnyOverlapped] = self._make_resubmit()
 
     # -- handles ---------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from netpoll.testing.backends import Target
     from netpoll.testing.report import Outcome
 
-pytest_plugins = ["netpoll.testing.fixtures"]
+pytest_plugins: list[str] = ["netpoll.testing.fixtures"]
 
 _PROPERTY = "netpoll"
 

@@ -47,7 +47,7 @@ class Running(Generic[T]):
         self._value: list[T] = []
         self._error: BaseException | None = None
         # daemonic: a test that hangs fails at its deadline and must not stop the interpreter's exit
-        self.thread = threading.Thread(target=self._main, daemon=True)
+        self.thread: threading.Thread = threading.Thread(target=self._main, daemon=True)
         self.thread.start()
 
     def _main(self) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Operation = Overlapped[Any]
 
-logger = logging.getLogger("netpoll")
+_logger = logging.getLogger("netpoll")
 
 NOT_READ: Final = ~READ
 NOT_WRITE: Final = ~WRITE
@@ -59,15 +59,15 @@ class Channel(Association):
         self, handle: socket.socket, fd: int, watch: Callable[[Operation], object]
     ) -> None:
         super().__init__(handle, fd)
-        self.stream = handle.type == socket.SOCK_STREAM
+        self.stream: bool = handle.type == socket.SOCK_STREAM
         self.reading: Direction[Operation] = Direction(watch)
         self.writing: Direction[Operation] = Direction(watch)
-        self.interest = 0
+        self.interest: int = 0
         """What the selector is asked for. It follows the queues lazily: set when an operation has
         to wait, dropped when readiness finds nobody waiting, so a request/response loop changes
         nothing."""
-        self.reset = False
-        self.closing = False
+        self.reset: bool = False
+        self.closing: bool = False
         """Sending was shut down while sends were pending: the FIN goes out behind them
         (SEND-07)."""
         self.first_receives: list[Operation] = []
@@ -276,7 +276,7 @@ class SelectorsEngine(Engine):
         """No descriptor for the next connection: stop listening to readiness, which would spin."""
         if not self._scarce:
             self._scarce = True
-            logger.warning(
+            _logger.warning(
                 "accepting pauses until a descriptor is free: %s; "
                 "raise the limit (ulimit -n) or close connections",
                 error.strerror,

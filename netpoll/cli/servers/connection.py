@@ -40,10 +40,10 @@ class Connection:
 
     def __init__(self, server: Server, *sockets: socket.socket) -> None:
         self.server = server
-        self.port = server.port
-        self.sockets = list(sockets)
+        self.port: netpoll.CompletionPort = server.port
+        self.sockets: list[socket.socket] = list(sockets)
         self.pumps: tuple[Pump, ...] = ()
-        self.outcome = ENDED
+        self.outcome: str = ENDED
         self._users = 1
         """What still keeps the connection open: the pumps that run, and at first its opening."""
         self._finishing = False

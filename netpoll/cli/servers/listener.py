@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from netpoll.cli.servers.server import Server
     from netpoll.cli.servers.services import Service
 
-logger = logging.getLogger("netpoll")
+_logger = logging.getLogger("netpoll")
 
 ACCEPTS: Final = 8
 """Accepts in flight: while one completion is on its way to a thread, others take the next
@@ -75,7 +75,7 @@ class Listener:
         except OSError as error:
             self._drop_prepared(operation)
             if not self._closed:
-                logger.error("an accept cannot be started any more: %s", error.strerror)
+                _logger.error("an accept cannot be started any more: %s", error.strerror)
 
     def _prepare(self, operation: Overlapped[Any]) -> bool:
         """Give the accept what its connection will need; without a descriptor for that, park it."""
@@ -89,7 +89,7 @@ class Listener:
                 if warn:
                     self._next_warning = now + SILENCE
             if warn:
-                logger.warning("accepting pauses until a descriptor is free: %s", error.strerror)
+                _logger.warning("accepting pauses until a descriptor is free: %s", error.strerror)
             return False
         return True
 

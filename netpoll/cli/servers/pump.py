@@ -35,7 +35,7 @@ class Pump:
         self._receive: Overlapped[int] = netpoll.Overlapped(self)
         self._send: Overlapped[int] = netpoll.Overlapped(self)
         self._prepared = False
-        self.moved = 0
+        self.moved: int = 0
         """Bytes received since the start."""
 
     def start(self) -> None:

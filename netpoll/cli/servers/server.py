@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from netpoll.cli.servers.connection import Connection
     from netpoll.cli.servers.services import Service
 
-logger = logging.getLogger("netpoll")
+_logger = logging.getLogger("netpoll")
 
 TICK: Final = 0.5
 """Seconds between two looks at what moves."""
@@ -34,8 +34,8 @@ class Tally:
     __slots__ = ("received", "sent")
 
     def __init__(self) -> None:
-        self.received = 0
-        self.sent = 0
+        self.received: int = 0
+        self.sent: int = 0
 
 
 class Server:
@@ -51,7 +51,7 @@ class Server:
         self, port: CompletionPort, listener: socket.socket, service: Service, threads: int = 1
     ) -> None:
         self.port = port
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         """Guards what several threads change: who is connected, and the ends of connections. Never
         held while a method of the port runs."""
         self.events: SimpleQueue[object] = SimpleQueue()
@@ -126,7 +126,7 @@ class Server:
             known = kind in self._explained
             self._explained.add(kind)
         if not known:
-            logger.warning("a connection %s: %s", kind, why)
+            _logger.warning("a connection %s: %s", kind, why)
 
     def tick(self) -> Figures:
         """To be called every `TICK` seconds: what has been done so far."""
