@@ -194,14 +194,18 @@ class SelectorsEngine(Engine):
     def _watch_for(self, operation: Operation) -> None:
         """An operation has to wait: ask for the readiness of its direction.
 
-        :raises OSError: the handle was closed, so there is nothing to wait for
+        :raises OSError: the handle was closed, so there is nothing to wait for; or the selector has
+            no room for it
         """
         channel = cast("Channel", operation._association)
-        if operation.handle.fileno() != channel.fd:
-            operation._queue.remove(operation)
-            raise nt.make_exception(nt.STATUS_INVALID_HANDLE, inline=True)
-        bit = READ if operation._queue is channel.reading else WRITE
-        self._watch(channel, channel.interest | bit)
+        try:
+            if operation.handle.fileno() != channel.fd:
+                raise nt.make_exception(nt.STATUS_INVALID_HANDLE, inline=True)
+            bit = READ if operation._queue is channel.reading else WRITE
+            self._watch(channel, channel.interest | bit)
+        except BaseException:
+            operation._queue.remove(operation)  # it is not started
+            raise
 
     def cancel(self, operation: Operation, status: int) -> bool:
         if not operation._queue.remove(operation):
