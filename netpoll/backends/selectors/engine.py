@@ -253,7 +253,14 @@ class SelectorsEngine(Engine):
         listener.first_receives.append(operation)
         if channel.reading.start(operation):
             return True
-        self._watch(channel, READ)
+        try:
+            self._watch(channel, READ)
+        except OSError:  # the selector has no room: this accept's failure, and nobody else's
+            channel.reading.remove(operation)
+            operation._final = nt.STATUS_INSUFFICIENT_RESOURCES
+            operation.transferred = 0
+            self._end_first_receive(operation)
+            return True
         return False
 
     def _receive_first(self, operation: Operation) -> int:

@@ -82,9 +82,9 @@ def prepare(engine: SelectorsEngine, operation: Operation) -> None:
 def _prepare_receive(operation: Operation, channel: Channel) -> None:
     sock = operation.handle
     operation._socket_flags = operation.flags | DONTWAIT
-    if not channel.stream:
-        operation._call = sock.recvmsg_into if HAS_MSG else sock.recv_into
-        operation._perform = receive_message if HAS_MSG else receive
+    if not channel.stream and HAS_MSG:
+        operation._call = sock.recvmsg_into
+        operation._perform = receive_message
     elif isinstance(operation._pinned, list):
         operation._call = sock.recvmsg_into if HAS_MSG else sock.recv
         operation._perform = receive_scattered if HAS_MSG else receive_copied
