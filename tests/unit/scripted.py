@@ -138,8 +138,7 @@ class ScriptedEngine(Engine):
         if self.error is not None:
             error, self.error = self.error, None
             raise error
-        ended, self.ended = self.ended, []
-        return ended
+        return self.ended  # which the port empties
 
     def wake(self) -> None:
         if self.blocked is not None:

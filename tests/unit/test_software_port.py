@@ -261,6 +261,17 @@ def test_a_sleeper_is_woken_once_however_often_it_is_told() -> None:
     assert not waiter.signal.acquire(blocking=False)
 
 
+def test_what_the_engine_returned_is_taken_out_of_its_list(rig: Rig) -> None:
+    """The list is the engine's, so that what Ctrl-C keeps from being taken is still in it."""
+    for special in (False, True):
+        operations = [rig.start(event=threading.Event() if special else None) for _ in range(3)]
+        for operation in operations:
+            rig.engine.end(operation)
+        assert rig.take() == operations
+        assert rig.engine.ended == []
+        assert rig.take() == []
+
+
 def test_packets_that_never_run_dry_do_not_keep_the_engine_waiting(rig: Rig) -> None:
     operation = rig.start()
     rig.engine.end(operation)
