@@ -29,6 +29,10 @@ _logger = logging.getLogger("netpoll")
 
 NOT_READ: Final = ~READ
 NOT_WRITE: Final = ~WRITE
+FRUITLESS: Final = 10
+"""Polls in a row that reported readiness and finished nothing, until the selector is replaced. A
+descriptor that was closed here and lives on in another process is reported for ever (EMU-08), also
+under the name of the next owner of its number. A needless replacement is harmless."""
 SCARCITY_PAUSE: Final = 0.1
 """Seconds between tries to accept while the process is out of descriptors: nothing tells when one
 is free."""
@@ -81,6 +85,7 @@ class SelectorsEngine(Engine):
         "_blocked",
         "_changes",
         "_finished",
+        "_fruitless",
         "_lock",
         "_paused",
         "_polls",
@@ -107,6 +112,7 @@ class SelectorsEngine(Engine):
         self._paused: dict[Channel, float] = {}
         """Listeners without a descriptor for the next connection, and when to try again."""
         self._scarce = False
+        self._fruitless = 0
         self._blocked = False
         self._woken = False
         self._polls = 0
@@ -313,6 +319,7 @@ class SelectorsEngine(Engine):
         if self._paused:
             pause = max(0.0, min(self._paused.values()) - time.monotonic())
             timeout = pause if timeout is None else min(timeout, pause)
+        before = len(finished)
         events = self._wait(timeout)
         registered = self._registered
         for fd, ready in events:
@@ -327,6 +334,7 @@ class SelectorsEngine(Engine):
                 head = reading.head
                 if head is not None:
                     if reading.rest:
+                        operations.unblock(head)  # only the first try is sure not to wait
                         reading.on_ready(finished)
                         continue
                     # Direction.on_ready for a queue of one, without its call (60 ns a message)
@@ -361,6 +369,13 @@ class SelectorsEngine(Engine):
             self._resume(finished)
             for channel in self._paused:
                 self._watch(channel, channel.interest & ~READ)
+        if len(finished) > before:
+            self._fruitless = 0
+        elif events and not (len(events) == 1 and events[0][0] == self._wake_fd):
+            self._fruitless += 1
+            if self._fruitless == FRUITLESS:
+                self._fruitless = 0
+                self._replace_selector()
         return finished
 
     def _wait(self, timeout: float | None) -> ReadyList:

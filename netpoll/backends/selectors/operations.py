@@ -8,6 +8,7 @@ of operation it is.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -99,6 +100,7 @@ def start_receive(operation: Operation) -> bool:
     questions."""
     queue = operation._queue
     if queue.ready or queue.head is not None or queue.refusal or not queue.watched:
+        unblock(operation)
         return bool(queue.start(operation))
     queue.head = operation
     return False
@@ -115,6 +117,10 @@ def receive(operation: Operation) -> int:
         moved = operation.transferred = call(operation._view, 0, operation._socket_flags)
     except BlockingIOError:
         return BLOCKED
+    except TimeoutError:  # see unblock, which this function is too hot for
+        operation.transferred = 0
+        unblock(operation)
+        return BLOCKED
     except OSError as error:
         return fail(operation, error)
     if not moved:
@@ -126,6 +132,7 @@ def receive(operation: Operation) -> int:
 
 def receive_scattered(operation: Operation) -> int:
     """Into several buffers, filled in order (RECV-11)."""
+    unblock(operation)
     if not operation._size:
         return await_readability(operation)
     try:
@@ -143,6 +150,7 @@ def receive_scattered(operation: Operation) -> int:
 
 def receive_copied(operation: Operation) -> int:
     """Into several buffers, where Python has no vectored receive."""
+    unblock(operation)
     if not operation._size:
         return await_readability(operation)
     try:
@@ -161,6 +169,7 @@ def receive_copied(operation: Operation) -> int:
 
 def receive_message(operation: Operation) -> int:
     """One datagram. What does not fit is lost, and said to be (UDP-01, EMU-19)."""
+    unblock(operation)
     view: buffers.Pinned = operation._view
     views = view if isinstance(view, list) else [view]
     try:
@@ -179,6 +188,7 @@ def await_readability(operation: Operation) -> int:
 
     A receive of nothing would return at once, so look at one byte instead.
     """
+    unblock(operation)
     try:
         operation.handle.recv(1, socket.MSG_PEEK | DONTWAIT)
     except BlockingIOError:
@@ -217,6 +227,8 @@ def start_send(operation: Operation) -> bool:
     once: in a request/response loop it always does, and the call costs 60 ns."""
     queue = operation._queue
     if queue.head is None and queue.ready and not queue.refusal:
+        if operation.handle.gettimeout() != 0.0:
+            unblock(operation)
         try:
             call = operation._call
             moved = call(operation._view, operation._socket_flags)
@@ -235,6 +247,7 @@ def start_send(operation: Operation) -> bool:
 
 def send(operation: Operation) -> int:
     """All of one buffer, however many tries it takes (SEND-04, EMU-04)."""
+    unblock(operation)
     # while the send is under way, _native is what is left of the view
     view = operation._native or operation._view
     while True:
@@ -255,6 +268,7 @@ def send(operation: Operation) -> int:
 
 def send_gathered(operation: Operation) -> int:
     """All of several buffers."""
+    unblock(operation)
     left: list[memoryview] = operation._native or operation._view
     while True:
         try:
@@ -282,6 +296,7 @@ def send_gathered(operation: Operation) -> int:
 
 def accept(operation: Operation) -> int:
     """One connection; with `receive=`, its first data too (ACC-07, ACC-08)."""
+    unblock(operation)
     while True:
         try:
             sock, address = operation._call()
@@ -410,6 +425,17 @@ def _connected(operation: Operation, channel: Channel, code: int) -> int:
 
 # -- failure
 # -----------------------------------------------------------------------------------------
+
+
+def unblock(operation: Operation) -> None:
+    """Undo a change of the socket's mode since its association (XFER-05).
+
+    `MSG_DONTWAIT` alone would not do: with a timeout Python itself waits before the call, and
+    `accept` takes no flags.
+    """
+    if operation.handle.gettimeout() != 0.0:
+        with contextlib.suppress(OSError):  # closed: the try that follows will say so
+            operation.handle.setblocking(False)
 
 
 def fail(operation: Operation, error: OSError) -> int:
