@@ -3,8 +3,9 @@
 
     python3 tools/bootstrap.py demo            installs netpoll, runs ``netpoll demo``
     python3 tools/bootstrap.py test [TOX ARGS] installs tox, runs the whole suite (``tox -m tests``)
-    python3 tools/bootstrap.py others          the suite without its stress tests, under the other
-                                               CPythons of the machine, pyenv's included
+    python3 tools/bootstrap.py others          the suite less its slow tests (stress, real
+                                               programs), under the other CPythons of the
+                                               machine, pyenv's included
     python3 tools/bootstrap.py programs        installs the programs that the suite talks to
 
 Needs Python >= 3.11, standard library only. Everything goes to ``.venv`` and ``.tox`` beside this
@@ -156,7 +157,8 @@ def others(arguments: list[str]) -> int:
         return 0
     say(f"other CPythons: {', '.join(pythons.values())}")
     os.environ["TOX_DISCOVER"] = os.pathsep.join(pythons.values())
-    return test(["-e", ",".join(pythons), "--", "-m", "not stress", *arguments])
+    quick = "not stress and not real_programs"
+    return test(["-e", ",".join(pythons), "--", "-m", quick, *arguments])
 
 
 def programs(arguments: list[str]) -> int:
