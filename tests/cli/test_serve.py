@@ -76,7 +76,9 @@ def test_echo(selector: str, threads: str) -> None:
         result = server.stop()
     check(result, connections=20)
     assert reported(result, "received") == reported(result, "sent") == 20 * len(BIG)
-    assert reported(result, "ended") == reported(result, "at once") == 20
+    assert reported(result, "ended") == 20
+    # with several threads the last accept may come after the first client has gone
+    assert 1 <= reported(result, "at once") <= 20
 
 
 def test_discard() -> None:
