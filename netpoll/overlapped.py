@@ -150,8 +150,6 @@ class Overlapped(Generic[T]):
         Of an operation that queues a packet it turns true when the packet is taken from the port,
         not before (OVL-04): wait on the port, never on this.
         """
-        if not self._in_use:  # the answer of most calls, without those that follow
-            return True
         return self.status != nt.STATUS_PENDING
 
     def result(self) -> T:

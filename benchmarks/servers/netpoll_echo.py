@@ -26,7 +26,7 @@ class EchoServer:
         self.port.accept(self.listener)
 
     def serve(self) -> None:
-        get_many = self.port.get_many
+        get_many, resubmit = self.port.get_many, self.port.resubmit
         while True:
             for completion in get_many():
                 operation = completion.overlapped
@@ -34,43 +34,34 @@ class EchoServer:
                     if completion.error:
                         self.failed(completion)
                     elif operation.opcode is RECEIVE:
-                        self.echo(operation, completion.transferred)
+                        if completion.transferred:
+                            resubmit(operation.context, size=completion.transferred)
+                        else:
+                            self.port.close_handle(operation.handle)
                     elif operation.opcode is SEND:
-                        receive = self.port.resubmit(operation.context)
-                        if receive.done:
-                            self.echo(receive, receive.transferred)
+                        resubmit(operation.context)
                     else:
                         self.accepted(*completion.result())
-                        self.port.resubmit(operation)
+                        resubmit(operation)
+                except ValueError:
+                    # The send is unused yet, or was prepared with less: see send().
+                    self.send(operation, completion.transferred)
                 except OSError:
                     self.port.close_handle(operation.handle)
-
-    def echo(self, receive: netpoll.Overlapped[int], size: int) -> None:
-        """Send back what came and receive again, as long as both are done at once."""
-        resubmit = self.port.resubmit
-        while size:
-            send = receive.context
-            if send.handle is None:
-                self.port.send(receive.handle, receive.buffers, size=size, overlapped=send)
-            else:
-                resubmit(send, size=size)
-            if not send.done or not resubmit(receive).done:
-                return
-            size = receive.transferred
-        self.port.close_handle(receive.handle)
 
     def accepted(self, connection: socket.socket, _address: Any) -> None:
         receive: netpoll.Overlapped[int] = netpoll.Overlapped()
         receive.context = netpoll.Overlapped(context=receive)
         try:
-            # what is done at once needs no packet: the start says so
-            self.port.associate(connection, skip_on_success=True)
+            self.port.associate(connection)
             self.port.recv_into(connection, bytearray(common.BUFFER_SIZE), overlapped=receive)
         except OSError:  # gone already
             connection.close()
-        else:
-            if receive.done:
-                self.echo(receive, receive.transferred)
+
+    def send(self, receive: netpoll.Overlapped[int], size: int) -> None:
+        """Prepare the connection's send anew, for messages of up to `size` bytes."""
+        view = memoryview(receive.buffers)[:size]
+        self.port.send(receive.handle, view, overlapped=receive.context)
 
     def failed(self, completion: netpoll.Completion) -> None:
         """One connection's end is nobody else's; a failed accept is that connection's."""

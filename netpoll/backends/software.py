@@ -239,6 +239,7 @@ class SoftwarePort(Backend):
                 )
             plain = (
                 association.associated
+                and not association.skip_on_success
                 and operation.packet
                 and operation.event is None
                 and operation.opcode is not Opcode.CONNECT
@@ -285,9 +286,6 @@ class SoftwarePort(Backend):
                     overlapped._since = self._now
                 elif overlapped._final:
                     self._finish_inline(overlapped)
-                elif overlapped._association.skip_on_success:  # MODE-03
-                    overlapped._in_use = False
-                    self._taken += 1
                 else:
                     append(overlapped)
                     if waiters:
@@ -340,9 +338,8 @@ class SoftwarePort(Backend):
                 self._check_open()
             raise nt.make_exception(operation._final, inline=True)
         association = operation._association
-        if association.associated and association.skip_on_success:  # MODE-03, MODE-05
-            if operation._plain_on is None:
-                self._specials -= 1
+        if association.associated and association.skip_on_success:  # MODE-03
+            self._specials -= 1
             self._taken += 1
             operation._in_use = False
             if operation.event is not None:
