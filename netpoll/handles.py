@@ -21,14 +21,44 @@ if TYPE_CHECKING:
 class _Use:
     """Which port a handle is used with, and whether it is associated with it."""
 
-    __slots__ = ("associated", "port")
+    __slots__ = ("associated", "handle", "port")
 
-    def __init__(self, port: CompletionPort) -> None:
-        self.port = weakref.ref(port)
-        self.associated = False
+    def __init__(self, handle: socket.socket, port: CompletionPort) -> None:
+        self.handle: weakref.ref[socket.socket] = weakref.ref(handle)
+        self.port: weakref.ref[CompletionPort] = weakref.ref(port)
+        self.associated: bool = False
 
 
-_uses: weakref.WeakKeyDictionary[socket.socket, _Use] = weakref.WeakKeyDictionary()
+class _Uses:
+    """The use of each handle, by identity, for as long as the handle lives.
+
+    Not a `WeakKeyDictionary`: that runs Python code when a handle is collected, and a Ctrl-C that
+    falls into it is lost ("Exception ignored in"). Here the dead are swept out now and then
+    instead.
+    """
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, _Use] = {}
+        self._sweep_at = 64
+
+    def get(self, handle: socket.socket) -> _Use | None:
+        use = self._by_id.get(id(handle))
+        return use if use is not None and use.handle() is handle else None
+
+    def set(self, handle: socket.socket, use: _Use) -> None:
+        self._by_id[id(handle)] = use
+        if len(self._by_id) > self._sweep_at:
+            for number, other in list(self._by_id.items()):
+                if other.handle() is None:
+                    self._by_id.pop(number, None)
+            self._sweep_at = 2 * len(self._by_id) + 64
+
+    def forget(self, handle: socket.socket) -> None:
+        if self.get(handle) is not None:
+            self._by_id.pop(id(handle), None)
+
+
+_uses = _Uses()
 _lock = threading.Lock()
 
 
@@ -48,10 +78,10 @@ def claim(handle: socket.socket, port: CompletionPort) -> Generator[None]:
             raise _taken(handle, "belongs to a completion port already, for as long as it is open")
         if use is not None and _pending_elsewhere(handle, use, port):
             raise _taken(handle, "has operations pending that were started through another port")
-        claimed = _Use(port)
+        claimed = _Use(handle, port)
         yield
         claimed.associated = True
-        _uses[handle] = claimed
+        _uses.set(handle, claimed)
 
 
 def note_use(handle: socket.socket, port: CompletionPort) -> None:
@@ -68,7 +98,12 @@ def note_use(handle: socket.socket, port: CompletionPort) -> None:
         )
     if use is not None and _pending_elsewhere(handle, use, port):
         raise _taken(handle, "has operations pending that were started through another port")
-    _uses[handle] = _Use(port)
+    _uses.set(handle, _Use(handle, port))
+
+
+def forget(handle: socket.socket) -> None:
+    """`handle` has been closed."""
+    _uses.forget(handle)
 
 
 def _pending_elsewhere(handle: socket.socket, use: _Use, port: CompletionPort) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from netpoll import backends, config
 from netpoll import status as nt
 from netpoll.buffers import BufferList, Pinned, pin, total
-from netpoll.handles import claim, note_use, require_socket
+from netpoll.handles import claim, forget, note_use, require_socket
 from netpoll.overlapped import Completion, Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class CompletionPort:
         within half a second, and the peer sees an orderly end of stream.
         """
         self._backend.detach(handle, handle.close)
+        forget(handle)
 
     def shutdown(self, handle: socket.socket, how: int) -> None:
         """Shut down as Winsock does: receives already pending go on (RECV-09), new ones fail with
