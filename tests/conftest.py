@@ -1,4 +1,11 @@
 """What tests share comes from netpoll's plugin, which other people's backends use as well."""
 
+import signal
+
 # pytester runs small suites of their own, in the tests of that plugin
 pytest_plugins = ["netpoll.testing.plugin", "pytester"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that:
+    # the programs that the tests interrupt would go on for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
