@@ -6,6 +6,6 @@ import signal
 pytest_plugins = ["netpoll.testing.plugin", "pytester"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that:
+    # A shell starts a background job with Ctrl-C ignored, and children inherit that:
     # the programs that the tests interrupt would go on for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
