@@ -264,8 +264,7 @@ class SoftwarePort(Backend):
         append = packets.append
         pending = PENDING
 
-        # size may be given by position too: CPython does not inline calls of keyword-only
-        # parameters (60 ns)
+        # size may be given by position too: 10 ns less than by name
         def resubmit(overlapped: AnyOverlapped, size: int | None = None) -> AnyOverlapped:
             if overlapped._in_use:
                 overlapped._refuse_use()
