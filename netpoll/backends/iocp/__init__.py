@@ -1,0 +1,1 @@
+"""The backend over Windows' own completion ports."""

@@ -1,0 +1,49 @@
+"""The constants of Windows that the backend uses, under the names of Microsoft's headers.
+
+The tests compare every number here with those headers. Error numbers are in `netpoll.status`.
+"""
+
+from typing import Final
+
+SOCKET_ERROR: Final = -1
+"""What a Winsock function returns when it fails."""
+INFINITE: Final = 0xFFFFFFFF
+"""A wait without end, in milliseconds."""
+
+WAIT_OBJECT_0: Final = 0
+WAIT_IO_COMPLETION: Final = 192
+"""A wait ended because completion routines ran."""
+WAIT_TIMEOUT: Final = 258
+WAIT_FAILED: Final = 0xFFFFFFFF
+
+ERROR_IO_PENDING: Final = 997
+"""Started, and a packet will come; Winsock's WSA_IO_PENDING is the same number."""
+ERROR_NOT_FOUND: Final = 1168
+"""CancelIoEx found nothing to cancel (CAN-02)."""
+
+FILE_SKIP_COMPLETION_PORT_ON_SUCCESS: Final = 1
+FILE_SKIP_SET_EVENT_ON_HANDLE: Final = 2
+
+SOL_SOCKET: Final = 0xFFFF
+SO_PROTOCOL_INFOW: Final = 0x2005
+SO_UPDATE_ACCEPT_CONTEXT: Final = 0x700B
+SO_UPDATE_CONNECT_CONTEXT: Final = 0x7010
+XP1_IFS_HANDLES: Final = 0x20000
+"""The provider's sockets are handles of the system, so notification modes work (MODE-08)."""
+
+SIO_GET_EXTENSION_FUNCTION_POINTER: Final = 0xC8000006
+
+Guid = tuple[int, int, int, tuple[int, ...]]
+
+WSAID_ACCEPTEX: Final[Guid] = (
+    *(0xB5367DF1, 0xCBAC, 0x11CF),
+    (0x95, 0xCA, 0x00, 0x80, 0x5F, 0x48, 0xA1, 0x92),
+)
+WSAID_GETACCEPTEXSOCKADDRS: Final[Guid] = (
+    *(0xB5367DF2, 0xCBAC, 0x11CF),
+    (0x95, 0xCA, 0x00, 0x80, 0x5F, 0x48, 0xA1, 0x92),
+)
+WSAID_CONNECTEX: Final[Guid] = (
+    *(0x25A207B9, 0xDDF3, 0x4660),
+    (0x8E, 0xE9, 0x76, 0xE5, 0x8C, 0x74, 0x06, 0x3E),
+)

@@ -1,0 +1,143 @@
+"""The DLLs of Windows as the backend calls them.
+
+Importing this module opens nothing. `GetLastError()` is that of the thread's last call through
+cffi, whatever Python itself has called since: cffi keeps the number after each call, for each
+thread, and puts it back before the next. It is the Winsock error too, so nothing here needs
+WSAGetLastError.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+
+from netpoll import status as nt
+from netpoll.backends.iocp import constants as win
+from netpoll.backends.iocp._ffi import ffi as _ffi
+
+if TYPE_CHECKING:
+    import socket
+
+    from netpoll.backends.iocp.functions import (
+        FFI,
+        WSAPROTOCOL_INFOW,
+        Handle,
+        Kernel32,
+        Mswsock,
+        Winsock,
+    )
+
+T = TypeVar("T")
+
+ffi: Final = cast("FFI", _ffi)
+NULL: Final[Any] = ffi.NULL
+INVALID_HANDLE_VALUE: Final = ffi.cast("HANDLE", -1)
+
+ENTRY: Final = struct.Struct("PPPI0P")
+"""An OVERLAPPED_ENTRY, to decode a whole array at once with `iter_unpack`: key, address of the
+OVERLAPPED, status, bytes."""
+
+_EXTENSIONS: Final = {
+    "AcceptEx": ("LPFN_ACCEPTEX", win.WSAID_ACCEPTEX),
+    "GetAcceptExSockaddrs": ("LPFN_GETACCEPTEXSOCKADDRS", win.WSAID_GETACCEPTEXSOCKADDRS),
+    "ConnectEx": ("LPFN_CONNECTEX", win.WSAID_CONNECTEX),
+}
+
+
+class Wrap(Protocol):
+    """What a test may put around each DLL's functions, to count calls for instance."""
+
+    def __call__(self, functions: T, /) -> T: ...
+
+
+def _as_they_are(functions: T, /) -> T:
+    return functions
+
+
+class _Extensions:
+    """What `Mswsock` is at run time: one attribute a function."""
+
+    __slots__ = tuple(_EXTENSIONS)
+
+
+class Library:
+    """The functions of Windows, one attribute a DLL: `library.kernel32.CloseHandle(handle)`.
+
+    Extension functions belong to a provider, Winsock's word for the implementation of a protocol,
+    and are looked up through one of its sockets. Safe to use from any thread.
+    """
+
+    __slots__ = ("_ifs", "_mswsock", "_wrap", "kernel32", "ws2_32")
+
+    def __init__(self, wrap: Wrap = _as_they_are) -> None:
+        """Open the DLLs.
+
+        :param wrap: takes the functions of one DLL and returns what is to be called instead
+        :raises OSError: there are none, this is not Windows
+        """
+        self.kernel32: Kernel32 = wrap(ffi.dlopen("kernel32.dll"))
+        self.ws2_32: Winsock = wrap(ffi.dlopen("ws2_32.dll"))
+        self._wrap = wrap
+        # by family, type and protocol, which is what Winsock chooses a provider by
+        self._mswsock: dict[tuple[int, int, int], Mswsock] = {}
+        self._ifs: dict[tuple[int, int, int], bool] = {}
+
+    def mswsock(self, sock: socket.socket) -> Mswsock:
+        """The extension functions of the provider of `sock`.
+
+        :raises OSError: the provider lacks one
+        """
+        provider = sock.family, sock.type, sock.proto
+        functions = self._mswsock.get(provider)
+        if functions is None:
+            found: Any = _Extensions()
+            for name, (kind, guid) in _EXTENSIONS.items():
+                setattr(found, name, self._extension(sock.fileno(), name, kind, guid))
+            functions = self._mswsock[provider] = self._wrap(cast("Mswsock", found))
+        return functions
+
+    def has_ifs_handles(self, sock: socket.socket) -> bool:
+        """Whether notification modes work on `sock` (MODE-08)."""
+        provider = sock.family, sock.type, sock.proto
+        ifs = self._ifs.get(provider)
+        if ifs is None:
+            size = ffi.sizeof("WSAPROTOCOL_INFOW")
+            data = sock.getsockopt(win.SOL_SOCKET, win.SO_PROTOCOL_INFOW, size)
+            info: WSAPROTOCOL_INFOW = ffi.from_buffer("WSAPROTOCOL_INFOW *", data)
+            ifs = self._ifs[provider] = bool(info.dwServiceFlags1 & win.XP1_IFS_HANDLES)
+        return ifs
+
+    def _extension(self, number: int, name: str, kind: str, guid: win.Guid) -> Any:
+        wanted, pointer, returned = (
+            ffi.new("GUID *", guid),
+            ffi.new(f"{kind} *"),
+            ffi.new("DWORD *"),
+        )
+        failed = self.ws2_32.WSAIoctl(
+            number,
+            win.SIO_GET_EXTENSION_FUNCTION_POINTER,
+            *(wanted, ffi.sizeof("GUID")),
+            *(pointer, ffi.sizeof(kind)),
+            returned,
+            NULL,
+            NULL,
+        )
+        if failed:
+            status = nt.from_winsock(self.kernel32.GetLastError())
+            raise nt.make_exception(status, inline=True, message=f"no {name} for this socket")
+        return pointer[0]
+
+
+def handle(number: int) -> Handle:
+    """A socket's `fileno()`, or a handle as an integer, as HANDLE."""
+    return ffi.cast("HANDLE", number)
+
+
+@functools.cache
+def load() -> Library:
+    """The library, opened at the first call.
+
+    :raises OSError: this is not Windows
+    """
+    return Library()

@@ -1,0 +1,232 @@
+"""Write netpoll/backends/iocp/_ffi.py: what the backend calls in Windows, for cffi in ABI mode.
+
+python tools/iocp_ffi.py           write the module
+python tools/iocp_ffi.py --check   exit 1 if the module is not what would be written
+
+The names are those of Microsoft's headers and so is every declaration, which lets the tests compile
+FUNCTIONS against those headers. The integer types have a fixed width, because `unsigned long`,
+which DWORD is there, has eight bytes on other systems, where the layouts are looked at too. A
+declaration that nothing calls does not belong here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "netpoll.backends.iocp._ffi"
+MODULE = ROOT.joinpath(*NAME.split(".")).with_suffix(".py")
+
+HEADER = """\
+# Made by tools/iocp_ffi.py: edit that file.
+# ruff: noqa
+# fmt: off
+# mypy: ignore-errors
+# pyright: basic
+"""
+
+SCALARS = """
+typedef int32_t BOOL;
+typedef uint8_t BYTE;
+typedef uint8_t UCHAR;
+typedef char CHAR;
+typedef uint16_t WORD;
+typedef uint16_t USHORT;
+typedef uint16_t WCHAR;
+typedef int32_t INT;
+typedef uint32_t DWORD;
+typedef uint32_t ULONG;
+typedef uintptr_t ULONG_PTR;
+typedef uintptr_t SOCKET;
+typedef void *PVOID;
+typedef void *LPVOID;
+typedef void *HANDLE;
+typedef INT *LPINT;
+typedef DWORD *LPDWORD;
+typedef ULONG *PULONG;
+typedef const uint16_t *LPCWSTR;
+"""
+
+STRUCTURES = """
+typedef struct _OVERLAPPED {
+    ULONG_PTR Internal;
+    ULONG_PTR InternalHigh;
+    union {
+        struct {
+            DWORD Offset;
+            DWORD OffsetHigh;
+        };
+        PVOID Pointer;
+    };
+    HANDLE hEvent;
+} OVERLAPPED, *LPOVERLAPPED, *LPWSAOVERLAPPED;
+
+typedef struct _OVERLAPPED_ENTRY {
+    ULONG_PTR lpCompletionKey;
+    LPOVERLAPPED lpOverlapped;
+    ULONG_PTR Internal;
+    DWORD dwNumberOfBytesTransferred;
+} OVERLAPPED_ENTRY, *LPOVERLAPPED_ENTRY;
+
+typedef struct _SECURITY_ATTRIBUTES {
+    DWORD nLength;
+    LPVOID lpSecurityDescriptor;
+    BOOL bInheritHandle;
+} SECURITY_ATTRIBUTES, *LPSECURITY_ATTRIBUTES;
+
+typedef struct _GUID {
+    ULONG Data1;
+    USHORT Data2;
+    USHORT Data3;
+    UCHAR Data4[8];
+} GUID;
+
+typedef struct _WSABUF {
+    ULONG len;
+    CHAR *buf;
+} WSABUF, *LPWSABUF;
+
+typedef struct _WSAPROTOCOLCHAIN {
+    INT ChainLen;
+    DWORD ChainEntries[7];
+} WSAPROTOCOLCHAIN;
+
+typedef struct _WSAPROTOCOL_INFOW {
+    DWORD dwServiceFlags1;
+    DWORD dwServiceFlags2;
+    DWORD dwServiceFlags3;
+    DWORD dwServiceFlags4;
+    DWORD dwProviderFlags;
+    GUID ProviderId;
+    DWORD dwCatalogEntryId;
+    WSAPROTOCOLCHAIN ProtocolChain;
+    INT iVersion;
+    INT iAddressFamily;
+    INT iMaxSockAddr;
+    INT iMinSockAddr;
+    INT iSocketType;
+    INT iProtocol;
+    INT iProtocolMaxOffset;
+    INT iNetworkByteOrder;
+    INT iSecurityScheme;
+    DWORD dwMessageSize;
+    DWORD dwProviderReserved;
+    WCHAR szProtocol[256];
+} WSAPROTOCOL_INFOW;
+
+struct sockaddr {
+    USHORT sa_family;
+    CHAR sa_data[14];
+};
+
+struct sockaddr_in {
+    USHORT sin_family;
+    USHORT sin_port;
+    UCHAR sin_addr[4];
+    CHAR sin_zero[8];
+};
+
+struct sockaddr_in6 {
+    USHORT sin6_family;
+    USHORT sin6_port;
+    ULONG sin6_flowinfo;
+    UCHAR sin6_addr[16];
+    ULONG sin6_scope_id;
+};
+"""
+
+FUNCTIONS = """
+/* kernel32 */
+
+HANDLE WINAPI CreateIoCompletionPort(
+    HANDLE FileHandle, HANDLE ExistingCompletionPort, ULONG_PTR CompletionKey,
+    DWORD NumberOfConcurrentThreads);
+BOOL WINAPI GetQueuedCompletionStatusEx(
+    HANDLE CompletionPort, LPOVERLAPPED_ENTRY lpCompletionPortEntries, ULONG ulCount,
+    PULONG ulNumEntriesRemoved, DWORD dwMilliseconds, BOOL fAlertable);
+BOOL WINAPI PostQueuedCompletionStatus(
+    HANDLE CompletionPort, DWORD dwNumberOfBytesTransferred, ULONG_PTR dwCompletionKey,
+    LPOVERLAPPED lpOverlapped);
+BOOL WINAPI SetFileCompletionNotificationModes(HANDLE FileHandle, UCHAR Flags);
+BOOL WINAPI CancelIoEx(HANDLE hFile, LPOVERLAPPED lpOverlapped);
+BOOL WINAPI CloseHandle(HANDLE hObject);
+HANDLE WINAPI CreateEventW(
+    LPSECURITY_ATTRIBUTES lpEventAttributes, BOOL bManualReset, BOOL bInitialState,
+    LPCWSTR lpName);
+BOOL WINAPI SetEvent(HANDLE hEvent);
+BOOL WINAPI ResetEvent(HANDLE hEvent);
+DWORD WINAPI WaitForSingleObject(HANDLE hHandle, DWORD dwMilliseconds);
+DWORD WINAPI SleepEx(DWORD dwMilliseconds, BOOL bAlertable);
+DWORD WINAPI GetLastError(void);
+
+/* ws2_32 */
+
+typedef void (WINAPI *LPWSAOVERLAPPED_COMPLETION_ROUTINE)(
+    DWORD dwError, DWORD cbTransferred, LPWSAOVERLAPPED lpOverlapped, DWORD dwFlags);
+INT WINAPI WSARecv(
+    SOCKET s, LPWSABUF lpBuffers, DWORD dwBufferCount, LPDWORD lpNumberOfBytesRecvd,
+    LPDWORD lpFlags, LPWSAOVERLAPPED lpOverlapped,
+    LPWSAOVERLAPPED_COMPLETION_ROUTINE lpCompletionRoutine);
+INT WINAPI WSASend(
+    SOCKET s, LPWSABUF lpBuffers, DWORD dwBufferCount, LPDWORD lpNumberOfBytesSent,
+    DWORD dwFlags, LPWSAOVERLAPPED lpOverlapped,
+    LPWSAOVERLAPPED_COMPLETION_ROUTINE lpCompletionRoutine);
+INT WINAPI WSAIoctl(
+    SOCKET s, DWORD dwIoControlCode, LPVOID lpvInBuffer, DWORD cbInBuffer, LPVOID lpvOutBuffer,
+    DWORD cbOutBuffer, LPDWORD lpcbBytesReturned, LPWSAOVERLAPPED lpOverlapped,
+    LPWSAOVERLAPPED_COMPLETION_ROUTINE lpCompletionRoutine);
+BOOL WINAPI WSAGetOverlappedResult(
+    SOCKET s, LPWSAOVERLAPPED lpOverlapped, LPDWORD lpcbTransfer, BOOL fWait,
+    LPDWORD lpdwFlags);
+
+/* mswsock: no symbols, WSAIoctl hands out pointers */
+
+typedef BOOL (WINAPI *LPFN_ACCEPTEX)(
+    SOCKET sListenSocket, SOCKET sAcceptSocket, PVOID lpOutputBuffer, DWORD dwReceiveDataLength,
+    DWORD dwLocalAddressLength, DWORD dwRemoteAddressLength, LPDWORD lpdwBytesReceived,
+    LPOVERLAPPED lpOverlapped);
+typedef void (WINAPI *LPFN_GETACCEPTEXSOCKADDRS)(
+    PVOID lpOutputBuffer, DWORD dwReceiveDataLength, DWORD dwLocalAddressLength,
+    DWORD dwRemoteAddressLength, struct sockaddr **LocalSockaddr, LPINT LocalSockaddrLength,
+    struct sockaddr **RemoteSockaddr, LPINT RemoteSockaddrLength);
+typedef BOOL (WINAPI *LPFN_CONNECTEX)(
+    SOCKET s, const struct sockaddr *name, INT namelen, PVOID lpSendBuffer,
+    DWORD dwSendDataLength, LPDWORD lpdwBytesSent, LPOVERLAPPED lpOverlapped);
+"""
+
+
+def render() -> str:
+    """The whole module."""
+    ffi = FFI()
+    ffi.set_source(NAME, None)
+    ffi.cdef(SCALARS + STRUCTURES + FUNCTIONS)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "_ffi.py")
+        with contextlib.redirect_stdout(None):  # it tells where that folder is
+            ffi.emit_python_code(str(path))
+        # cffi's own first line says the same without the path of this script
+        return HEADER + path.read_text(encoding="ascii").partition("\n")[2]
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check the module; returns the exit code."""
+    module = render()
+    if arguments == ["--check"]:
+        if MODULE.is_file() and MODULE.read_text(encoding="ascii") == module:
+            return 0
+        print(f"{MODULE} is stale: run python tools/iocp_ffi.py", file=sys.stderr)
+        return 1
+    if arguments:
+        print(__doc__, file=sys.stderr)
+        return 2
+    MODULE.write_text(module, encoding="ascii", newline="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
