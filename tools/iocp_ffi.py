@@ -32,10 +32,8 @@ HEADER = """\
 
 SCALARS = """
 typedef int32_t BOOL;
-typedef uint8_t BYTE;
 typedef uint8_t UCHAR;
 typedef char CHAR;
-typedef uint16_t WORD;
 typedef uint16_t USHORT;
 typedef uint16_t WCHAR;
 typedef int32_t INT;

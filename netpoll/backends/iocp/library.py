@@ -38,11 +38,12 @@ ENTRY: Final = struct.Struct("PPPI0P")
 """An OVERLAPPED_ENTRY, to decode a whole array at once with `iter_unpack`: key, address of the
 OVERLAPPED, status, bytes."""
 
-_EXTENSIONS: Final = {
+EXTENSIONS: Final = {
     "AcceptEx": ("LPFN_ACCEPTEX", win.WSAID_ACCEPTEX),
     "GetAcceptExSockaddrs": ("LPFN_GETACCEPTEXSOCKADDRS", win.WSAID_GETACCEPTEXSOCKADDRS),
     "ConnectEx": ("LPFN_CONNECTEX", win.WSAID_CONNECTEX),
 }
+"""What a provider is asked for: the type of the pointer, and the name Winsock knows it by."""
 
 
 class Wrap(Protocol):
@@ -58,7 +59,7 @@ def _as_they_are(functions: T, /) -> T:
 class _Extensions:
     """What `Mswsock` is at run time: one attribute a function."""
 
-    __slots__ = tuple(_EXTENSIONS)
+    __slots__ = tuple(EXTENSIONS)
 
 
 class Library:
@@ -92,7 +93,7 @@ class Library:
         functions = self._mswsock.get(provider)
         if functions is None:
             found: Any = _Extensions()
-            for name, (kind, guid) in _EXTENSIONS.items():
+            for name, (kind, guid) in EXTENSIONS.items():
                 setattr(found, name, self._extension(sock.fileno(), name, kind, guid))
             functions = self._mswsock[provider] = self._wrap(cast("Mswsock", found))
         return functions
