@@ -75,7 +75,7 @@ class RoutineQueue:
             routine = operation.routine
             operation._in_use = False
             assert routine is not None
-            error = nt.winsock_error(operation.status) if operation.status else 0
+            error = nt.winsock_error(operation._final) if operation._final else 0
             routine(error, operation.transferred, operation, 0)
         return ran
 

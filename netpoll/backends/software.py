@@ -28,7 +28,7 @@ from netpoll.errors import PortClosed
 from netpoll.overlapped import Completion, FailedCompletion, Opcode, Overlapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from netpoll.backends.routines import RoutineQueue
 
@@ -239,7 +239,6 @@ class SoftwarePort(Backend):
                 )
             plain = (
                 association.associated
-                and not association.skip_on_success
                 and operation.packet
                 and operation.event is None
                 and operation.opcode is not Opcode.CONNECT
@@ -248,6 +247,7 @@ class SoftwarePort(Backend):
             )
             operation._owner = self
             operation._plain_on = self if plain else None
+            operation._skips = association.skip_on_success
             self._engine.prepare(operation)
 
     def start(self, operation: AnyOverlapped) -> None:
@@ -279,12 +279,17 @@ class SoftwarePort(Backend):
                     self._start_special(overlapped)
                     return overlapped
                 overlapped._in_use = True
+                overlapped.done = False
                 overlapped._final = pending
                 begin = overlapped._begin  # into a local first: 7 ns less
                 if not begin(overlapped):
                     overlapped._since = self._now
                 elif overlapped._final:
                     self._finish_inline(overlapped)
+                elif overlapped._skips:  # MODE-03
+                    self._taken += 1
+                    overlapped._in_use = False
+                    overlapped.done = True
                 else:
                     append(overlapped)
                     if waiters:
@@ -318,6 +323,7 @@ class SoftwarePort(Backend):
         elif operation.event is not None:
             operation.event.clear()  # OVL-16
         operation._in_use = True
+        operation.done = False
         operation._final = PENDING
         operation._since = self._now
         self._specials += 1
@@ -336,11 +342,12 @@ class SoftwarePort(Backend):
             if self._closed:
                 self._check_open()
             raise nt.make_exception(operation._final, inline=True)
-        association = operation._association
-        if association.associated and association.skip_on_success:  # MODE-03
-            self._specials -= 1
+        if operation._skips and operation._association.associated:  # MODE-03
+            if operation._plain_on is None:
+                self._specials -= 1
             self._taken += 1
             operation._in_use = False
+            operation.done = True
             if operation.event is not None:
                 operation.event.set()
         else:
@@ -361,6 +368,7 @@ class SoftwarePort(Backend):
     def _withdraw(self, operation: AnyOverlapped) -> None:
         """The start failed: there is no operation."""
         operation._in_use = False
+        operation.done = True
         operation.transferred = 0
         if operation._final == PENDING:
             operation._final = nt.STATUS_INVALID_HANDLE
@@ -377,6 +385,7 @@ class SoftwarePort(Backend):
             self._specials -= 1
         if operation._routines is not None:
             queue, operation._routines = operation._routines, None
+            operation.done = True
             self._taken += 1
             queue.add(operation, self)  # and no event (OVL-17)
         else:
@@ -387,7 +396,9 @@ class SoftwarePort(Backend):
             else:
                 self._taken += 1
                 operation._in_use = False
+                operation.done = True
             if operation.event is not None:
+                operation.done = True  # OVL-05
                 operation.event.set()
         if self._bystanders:
             self._wake_bystanders()
@@ -519,7 +530,7 @@ class SoftwarePort(Backend):
             return batch
         return [packets.popleft() for _ in range(limit)]
 
-    def _open(self, batch: list[AnyOverlapped | Completion]) -> list[Completion]:
+    def _open(self, batch: Sequence[AnyOverlapped | Completion]) -> list[Completion]:
         """Turn finished operations into completions: here `status` becomes visible (OVL-04)."""
         if self._posted_queued:
             taken: list[Completion] = [
@@ -543,6 +554,7 @@ class SoftwarePort(Backend):
             completion.overlapped = operation
             completion.transferred = operation.transferred
             operation._in_use = False  # type: ignore[union-attr]
+            operation.done = True  # type: ignore[union-attr]
             append(completion)
         self._taken += len(taken)
         return taken
@@ -588,13 +600,14 @@ class SoftwarePort(Backend):
         try:
             if not self._turns and self._poller is None:
                 self._poll(me, 0.0)  # packets never run dry: now it is the engine's turn
-            elif alone:
-                self._poll(me, timeout)
-            self._turns = TURNS_WITHOUT_POLL
-            if alone and self._packets and self._waiters == [me]:
-                # nobody else wants any: the way through the distribution would double a turn's cost
+            elif alone and (finished := self._poll(me, timeout, limit)):
+                # nobody else wants any: the way through the queue would double a turn's cost
+                self._turns = TURNS_WITHOUT_POLL
+                taken = self._open(finished)
+                finished.clear()
                 self._waiters.clear()
-                return self._open(self._take(limit))
+                return taken
+            self._turns = TURNS_WITHOUT_POLL
             if self._packets:
                 self._distribute()
             self._drive(me, me.packets.__len__, deadline, looked=alone)
@@ -682,8 +695,9 @@ class SoftwarePort(Backend):
             if self._poller is None and (self._waiters or self._bystanders):
                 self._promote(me)
 
-    def _poll(self, me: _Waiter, left: float | None) -> None:
-        """Run the engine once."""
+    def _poll(self, me: _Waiter, left: float | None, limit: int = 0) -> list[AnyOverlapped] | None:
+        """Run the engine once, and queue what finished; or return it, for the caller to empty, if
+        it is no more than `limit` and all for `me`."""
         self._poller = me
         try:
             now = self._now = time.monotonic()
@@ -700,8 +714,10 @@ class SoftwarePort(Backend):
             finished = self._engine.poll(left)
             if finished and not self._closed:  # close() has ended them
                 self._sweep_interval = SWEEP[0]
-                if self._specials or self._bystanders or len(self._waiters) > 1:
+                if self._specials or self._bystanders or len(self._waiters) != 1:
                     self._finish_batch(finished)
+                elif len(finished) <= limit and not self._packets and not me.packets:
+                    return finished
                 else:
                     self._packets.extend(finished)
                 finished.clear()
@@ -709,6 +725,7 @@ class SoftwarePort(Backend):
             self._poller = None
             if self._closed:
                 self._engine.close()
+        return None
 
     def _finish_batch(self, operations: list[AnyOverlapped]) -> None:
         if self._specials:
@@ -785,6 +802,7 @@ class SoftwarePort(Backend):
                 if isinstance(packet, Overlapped):
                     self._taken += 1
                     packet._in_use = False
+                    packet.done = True
             self._packets.clear()
             self._timers.clear()
             for association in self._associations.values():
@@ -816,6 +834,7 @@ def _completion(operation: AnyOverlapped) -> Completion:
     completion.overlapped = operation
     completion.transferred = operation.transferred
     operation._in_use = False
+    operation.done = True
     return completion
 
 
