@@ -94,6 +94,24 @@ def test_the_types_are_those_of_the_declarations(script: dict[str, Any]) -> None
     assert len(in_c) == script["FUNCTIONS"].count("WINAPI") - 1  # that one is a routine
 
 
+@pytest.mark.parametrize(
+    ("protocol", "name"),
+    [
+        (functions.LPOVERLAPPED, "OVERLAPPED"),
+        (functions.OVERLAPPED_ENTRY, "OVERLAPPED_ENTRY"),
+        (functions.WSABUF, "WSABUF"),
+        (functions.WSAPROTOCOL_INFOW, "WSAPROTOCOL_INFOW"),
+        (functions.Sockaddr, "struct sockaddr"),
+        (functions.SockaddrIn, "struct sockaddr_in"),
+        (functions.SockaddrIn6, "struct sockaddr_in6"),
+    ],
+)
+def test_the_fields_that_have_types_exist(protocol: type, name: str) -> None:
+    fields = {field: place.type.kind for field, place in library.ffi.typeof(name).fields}
+    for field, annotation in inspect.get_annotations(protocol).items():
+        assert (fields[field] == "primitive") == (annotation == "int"), field
+
+
 @needs_script
 def test_the_generated_module_is_fresh() -> None:
     ran = subprocess.run(

@@ -32,7 +32,7 @@ class LPOVERLAPPED(Protocol):
     Offset: int
     OffsetHigh: int
     Pointer: Memory
-    """The same eight bytes as `Offset` and `OffsetHigh`; four of them on 32-bit Windows."""
+    """In the place of `Offset` and `OffsetHigh`."""
     hEvent: Handle
 
 
@@ -75,7 +75,6 @@ class WSAPROTOCOL_INFOW(Protocol):
     """What Winsock knows about a socket's provider; the fields that are read."""
 
     dwServiceFlags1: int
-    dwCatalogEntryId: int
 
 
 class Sockaddr(Protocol):
