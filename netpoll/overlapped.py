@@ -195,7 +195,8 @@ class Overlapped(Generic[T]):
         self._unprepare()
 
     def _unprepare(self) -> None:
-        self._pinned = self._view = self._port = self._owner = self._plain_on = None
+        self._pinned = self._view = self._native = None
+        self._port = self._owner = self._plain_on = None
 
     def _refuse_use(self) -> None:
         if self._in_use:

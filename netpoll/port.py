@@ -7,7 +7,6 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from netpoll import backends, config
-from netpoll import status as nt
 from netpoll.buffers import BufferList, Pinned, pin, total
 from netpoll.handles import claim, forget, note_use, require_socket
 from netpoll.overlapped import Completion, Opcode, Overlapped
@@ -323,9 +322,7 @@ class CompletionPort:
         self._backend.flush()
 
     def _wait_for(self, operation: Overlapped[Any], timeout: float | None) -> bool:
-        return self._backend.wait_for(
-            lambda: operation._final != nt.STATUS_PENDING, check_timeout(timeout)
-        )
+        return self._backend.wait_for(operation, check_timeout(timeout))
 
     # -- packets -----------------------------------------------------------------------------------
 

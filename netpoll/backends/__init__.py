@@ -3,6 +3,7 @@ opened."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,10 @@ def probe(name: str) -> Candidate:
         from netpoll.backends.selectors.readiness import available
 
         return Candidate(name, True, f"selectors here: {', '.join(available())}")
+    if name == "iocp":
+        if sys.platform == "win32":
+            return Candidate(name, True, "the completion ports of Windows")
+        return Candidate(name, False, "needs Windows, or Wine with a Python for Windows")
     if name in NAMES:
         return Candidate(name, False, "not part of this version of netpoll")
     known = ", ".join(repr(each) for each in NAMES)
@@ -60,6 +65,10 @@ def open_backend(
             takes = ", ".join(known) or "none"
             raise TypeError(f"the backend {name!r} has no option {option!r}; it takes: {takes}")
     # imported here, so that a backend costs nothing where another one is used
+    if name == "iocp":
+        from netpoll.backends.iocp.port import IocpPort
+
+        return IocpPort(concurrency, max_inflight)
     from netpoll.backends.selectors.engine import SelectorsEngine
     from netpoll.backends.software import SoftwarePort
 
@@ -74,4 +83,8 @@ def capabilities(name: str) -> Callable[[str], Capability]:
     candidate = probe(name)
     if not candidate.usable:
         return lambda operation: Capability("unsupported", candidate.reason)
+    if name == "iocp":
+        from netpoll.backends.iocp.port import capability
+
+        return capability
     return SelectorsEngine.capability

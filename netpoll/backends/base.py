@@ -133,8 +133,14 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def wait_for(self, finished: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait until `finished()`, letting operations progress but taking no packet."""
+    def wait_for(self, operation: AnyOverlapped, timeout: float | None) -> bool:
+        """Wait until `operation` has ended, letting operations progress but taking no packet;
+        whether it has."""
+
+    @abc.abstractmethod
+    def run_until(self, finished: Callable[[], bool], timeout: float | None) -> bool:
+        """As `wait_for`, until `finished()`, which the end of an operation with a routine of this
+        thread makes true."""
 
     @abc.abstractmethod
     def flush(self) -> None:

@@ -122,7 +122,7 @@ def sleep(timeout: float | None, alertable: bool = True) -> bool:
         backends = queue.backends()
         for backend in backends:
             turn = left if len(backends) == 1 else ROTATION if left is None else min(ROTATION, left)
-            backend.wait_for(lambda: queue.due, turn)
+            backend.run_until(lambda: queue.due, turn)
         if not backends:
             queue.alert(idle.set)
             try:

@@ -643,7 +643,10 @@ class SoftwarePort(Backend):
                 reacquire(self._lock)
         return []
 
-    def wait_for(self, finished: Callable[[], object], timeout: float | None) -> bool:
+    def wait_for(self, operation: AnyOverlapped, timeout: float | None) -> bool:
+        return self.run_until(lambda: operation._final != PENDING, timeout)
+
+    def run_until(self, finished: Callable[[], object], timeout: float | None) -> bool:
         with self._lock:
             if self._closed:
                 return bool(finished())

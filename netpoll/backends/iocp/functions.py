@@ -9,12 +9,14 @@ types are `int`, and BOOL is the `int` that C has: a function failed if it is 0.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NewType, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, NewType, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from typing_extensions import Buffer
+
+T = TypeVar("T")
 
 Handle = NewType("Handle", object)
 """HANDLE. Made from an integer by `Library.handle`."""
@@ -69,6 +71,12 @@ class LPDWORD(Protocol):
 
     def __getitem__(self, index: int, /) -> int: ...
     def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+class Handles(Protocol):
+    """An array of handles."""
+
+    def __setitem__(self, index: int, value: Handle, /) -> None: ...
 
 
 class WSAPROTOCOL_INFOW(Protocol):
@@ -157,6 +165,10 @@ class Kernel32(Protocol):
     def SetEvent(self, hEvent: Handle, /) -> int: ...
 
     def ResetEvent(self, hEvent: Handle, /) -> int: ...
+
+    def WaitForMultipleObjects(
+        self, nCount: int, lpHandles: Handles, bWaitAll: int, dwMilliseconds: int, /
+    ) -> int: ...
 
     def WaitForSingleObject(self, hHandle: Handle, dwMilliseconds: int, /) -> int: ...
 
@@ -277,6 +289,8 @@ class FFI(Protocol):
         self, cdecl: Literal["DWORD *", "ULONG *", "INT *"], value: int = ..., /
     ) -> LPDWORD: ...
     @overload
+    def new(self, cdecl: Literal["HANDLE[]"], size: int, /) -> Handles: ...
+    @overload
     def new(self, cdecl: Literal["struct sockaddr **"], /) -> SockaddrPointer: ...
     @overload
     def new(self, cdecl: Literal["struct sockaddr_in *"], /) -> SockaddrIn: ...
@@ -313,6 +327,7 @@ class FFI(Protocol):
     ) -> Routine: ...
 
     def buffer(self, cdata: object, size: int = ..., /) -> Any: ...
+    def gc(self, cdata: T, destructor: Callable[[T], object], /) -> T: ...
     def sizeof(self, what: object, /) -> int: ...
     def addressof(self, cdata: object, /, *fields: str) -> Any: ...
     def memmove(self, dest: object, src: object, n: int, /) -> None: ...

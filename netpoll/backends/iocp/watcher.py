@@ -1,0 +1,138 @@
+"""The thread that a port starts once it has to notice something that queues no packet: an event
+that Windows sets, or a time limit that is over.
+
+Most ports never have one.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import threading
+import time
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from netpoll.backends.iocp.library import NULL, ffi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netpoll.backends.iocp.functions import Handle
+    from netpoll.backends.iocp.library import Library
+    from netpoll.overlapped import Overlapped
+
+    Operation = Overlapped[Any]
+
+MOST_EVENTS: Final = 63
+"""What one WaitForMultipleObjects takes, less the one that ends the wait."""
+LONGEST_WAIT: Final = 86400.0
+
+
+class Watcher:
+    """Calls functions when Windows has set an event, or when a time has come; from its own thread,
+    started when it is first needed."""
+
+    def __init__(self, library: Library, expire: Callable[[Operation, float], object]) -> None:
+        """
+        :param expire: called with an operation and its deadline once that has come
+        """
+        self._expire = expire
+        self._kernel32 = library.kernel32
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._wake: Handle = NULL
+        self._closed = False
+        self._timers: list[tuple[float, int, Operation]] = []
+        self._numbers = count()
+        self._sweep_at = 64
+        self._events: dict[int, tuple[Handle, Callable[[], object]]] = {}
+
+    def at(self, deadline: float, operation: Operation) -> None:
+        """Have `operation` expire once `time.monotonic()` has reached `deadline`."""
+        with self._lock:
+            heapq.heappush(self._timers, (deadline, next(self._numbers), operation))
+            if len(self._timers) > self._sweep_at:
+                # operations mostly end before their time: do not let dead entries pile up
+                self._timers = [entry for entry in self._timers if _is_due_to_expire(entry)]
+                heapq.heapify(self._timers)
+                self._sweep_at = 64 + 2 * len(self._timers)
+            self._stir()
+
+    def when_set(self, number: int, event: Handle, call: Callable[[], object]) -> None:
+        """Call once `event` is set.
+
+        :param number: identifies the request, for `forget`
+        """
+        with self._lock:
+            self._events[number] = event, call
+            self._stir()
+
+    def forget(self, number: int) -> None:
+        """Nobody is interested in that event any more."""
+        with self._lock:
+            self._events.pop(number, None)
+
+    def close(self) -> None:
+        """End the thread, and wait until it has ended."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+            if thread is None:
+                return
+            self._stir()
+        if thread is not threading.current_thread():
+            thread.join()
+
+    def _stir(self) -> None:
+        """Have the thread look again; there is one from now on."""
+        if self._thread is None and not self._closed:
+            self._wake = self._kernel32.CreateEventW(NULL, 0, 0, NULL)
+            self._thread = threading.Thread(target=self._run, name="netpoll watcher", daemon=True)
+            self._thread.start()
+        self._kernel32.SetEvent(self._wake)
+
+    def _run(self) -> None:
+        handles = ffi.new("HANDLE[]", MOST_EVENTS + 1)
+        handles[0] = self._wake
+        start = 0
+        while True:
+            with self._lock:
+                if self._closed:
+                    break
+                timeout = self._until_next_timer()
+                watched = list(self._events.items())
+            # more events than one call takes are looked at in turns, none longer than a moment
+            if len(watched) > MOST_EVENTS:
+                start = (start + MOST_EVENTS) % len(watched)
+                watched = (watched[start:] + watched[:start])[:MOST_EVENTS]
+                timeout = min(timeout, 20)
+            for index, (_, (event, _)) in enumerate(watched):
+                handles[index + 1] = event
+            self._kernel32.WaitForMultipleObjects(len(watched) + 1, handles, 0, timeout)
+            for number, (event, call) in watched:
+                if self._kernel32.WaitForSingleObject(event, 0) == 0:
+                    with self._lock:
+                        due = self._events.pop(number, None) is not None
+                    if due:
+                        call()
+            self._run_timers()
+        self._kernel32.CloseHandle(self._wake)
+
+    def _until_next_timer(self) -> int:
+        """Milliseconds, rounded up so that the wait is not early."""
+        left = self._timers[0][0] - time.monotonic() if self._timers else LONGEST_WAIT
+        return math.ceil(1000 * min(max(left, 0.0), LONGEST_WAIT))
+
+    def _run_timers(self) -> None:
+        while True:
+            with self._lock:
+                if not self._timers or self._timers[0][0] > time.monotonic():
+                    return
+                deadline, _, operation = heapq.heappop(self._timers)
+            self._expire(operation, deadline)
+
+
+def _is_due_to_expire(entry: tuple[float, int, Operation]) -> bool:
+    deadline, _, operation = entry
+    return operation._in_use and operation._deadline == deadline
