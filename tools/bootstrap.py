@@ -6,6 +6,9 @@
     python3 tools/bootstrap.py others          the suite less its slow tests (stress, real
                                                programs), under the other CPythons of the
                                                machine, pyenv's included
+    python3 tools/bootstrap.py wine [PYTEST ARGS]
+                                               installs Wine, runs the suite in CPythons for
+                                               Windows under it (``tox -e wine``)
     python3 tools/bootstrap.py programs        installs the programs that the suite talks to
 
 Needs Python >= 3.11, standard library only. Everything goes to ``.venv`` and ``.tox`` beside this
@@ -161,12 +164,20 @@ def others(arguments: list[str]) -> int:
     return test(["-e", ",".join(pythons), "--", "-m", quick, *arguments])
 
 
+def wine(arguments: list[str]) -> int:
+    question = [sys.executable, str(ROOT / "tools" / "wine_python.py"), "packages"]
+    if packages := subprocess.check_output(question, text=True).split():
+        apt_install(packages)
+    # What is still missing then, wine_python.py names.
+    return test(["-e", "wine", *(["--", *arguments] if arguments else [])])
+
+
 def programs(arguments: list[str]) -> int:
     return 1 if ensure_programs() else 0
 
 
 def main() -> int:
-    actions = {"demo": demo, "test": test, "others": others, "programs": programs}
+    actions = {"demo": demo, "test": test, "others": others, "wine": wine, "programs": programs}
     if len(sys.argv) < 2 or sys.argv[1] not in actions:
         print(__doc__)
         return 2
