@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
@@ -146,13 +147,16 @@ def run_to_end(executable: Path, arguments: list[str], env: dict[str, str]) -> i
         env=env,
         start_new_session=True,  # or a terminal's Ctrl-C would come twice: from it, and from us
     )
-    insisted = False
+    first = 0.0
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        nonlocal insisted
-        # Wine makes a Ctrl-C of an interrupt. The second one means it.
-        process.send_signal(signal.SIGKILL if insisted else number)
-        insisted = True
+        nonlocal first
+        # Wine makes a Ctrl-C of an interrupt. The second one means it, unless it is the same one,
+        # from the terminal and from tox.
+        now = time.monotonic()
+        if not first or now - first > 1:
+            process.send_signal(signal.SIGKILL if first else number)
+        first = first or now
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, pass_on)
