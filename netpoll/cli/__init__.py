@@ -7,6 +7,7 @@ statement that is not kept); 2 it could not be done, with one line that names th
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -77,9 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError) and not _is_broken_pipe_on_windows(error):
+            raise
         # whoever read our output has seen enough; and Python shall not try to flush it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130  # as a shell reports it: 128 + SIGINT
+
+
+def _is_broken_pipe_on_windows(error: OSError) -> bool:
+    """There, writing to a pipe that nobody reads any more is EINVAL, with no Windows number."""
+    return sys.platform == "win32" and error.errno == errno.EINVAL and not error.winerror

@@ -21,7 +21,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from netpoll.testing import statements
+from netpoll.testing import statements, wine
 from netpoll.testing.report import Record, Report
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ]
     if problems:
         raise pytest.UsageError("\n".join(problems))
+    wine.expect_differences(items)
 
 
 def _statements_of(item: pytest.Item) -> list[str]:
@@ -150,6 +151,8 @@ def _verdict(report: pytest.TestReport, unsupported: str) -> tuple[Outcome, str]
         return "passed", ""
     if unsupported:
         return "unsupported", unsupported
+    if report.skipped and hasattr(report, "wasxfail"):
+        return "unsupported", str(report.wasxfail)
     if report.skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         return "skipped", reason.removeprefix("Skipped: ")

@@ -22,6 +22,7 @@ from netpoll.testing.waiting import DEADLINE, run, wait_for_waiters, wait_until
 
 if TYPE_CHECKING:
     from netpoll import Completion, CompletionPort
+    from netpoll.testing.backends import Target
     from netpoll.testing.fixtures import MakePort
     from netpoll.testing.pairs import Loopback
 
@@ -31,14 +32,15 @@ if TYPE_CHECKING:
 
 @pytest.mark.statement("RECV-12")
 def test_a_third_receive_does_not_overtake_two_that_wait(
-    port: CompletionPort, net: Loopback
+    port: CompletionPort, net: Loopback, target: Target
 ) -> None:
     """compio's poll driver: a new receive was tried before it looked at those that waited."""
     near, far = net.tcp_pair()
     port.associate(near, "key")
     operations = [port.recv(near, 4), port.recv(near, 4)]
     far.sendall(b"11112222")
-    wait_readable(near)
+    if target.emulated:  # a kernel's completion port has handed the data over already
+        wait_readable(near)
     operations.append(port.recv(near, 4))  # there is data, but it belongs to the first two
     completions = collect(port, 2)
     assert [done.overlapped for done in completions] == operations[:2]
@@ -112,14 +114,17 @@ def test_a_thousand_random_cancels_leave_exactly_one_completion_each(
     assert received == sent
 
 
-def test_packets_taken_one_at_a_time_are_all_there(port: CompletionPort, net: Loopback) -> None:
+def test_packets_taken_one_at_a_time_are_all_there(
+    port: CompletionPort, net: Loopback, target: Target
+) -> None:
     """helio #611: with a limit of one, what else was ready got lost."""
     pairs = [net.tcp_pair() for _ in range(20)]
     for key, (near, far) in enumerate(pairs):
         port.associate(near, key)
         port.recv(near, 10)
         far.sendall(b"%d" % key)
-    wait_readable(*(near for near, _ in pairs))
+    if target.emulated:
+        wait_readable(*(near for near, _ in pairs))
     port.post(key=20)
     completions = collect(port, 21, batch=1)
     assert sorted(done.key for done in completions) == list(range(21))
@@ -272,7 +277,7 @@ def test_a_socket_closed_while_a_thread_waits_ends_its_operations(
 
 
 def test_a_socket_that_is_always_ready_starves_no_other(
-    port: CompletionPort, net: Loopback
+    port: CompletionPort, net: Loopback, target: Target
 ) -> None:
     """Curio #106, corosio #130: a busy socket was served until it ran dry, and it never did."""
     busy, busy_far = net.tcp_pair()
@@ -284,7 +289,8 @@ def test_a_socket_that_is_always_ready_starves_no_other(
     operation = port.recv(busy, 1)
     port.recv(quiet, 1)
     quiet_far.sendall(b"x")
-    wait_readable(busy, quiet)
+    if target.emulated:
+        wait_readable(busy, quiet)
     turns = 0
     while (completion := port.get(DEADLINE)) is not None and completion.key == "busy":
         turns += 1

@@ -246,8 +246,9 @@ def test_a_connecting_socket_is_not_connected_yet(port: CompletionPort, net: Loo
     address = silent_address(net)
     operation = port.connect(sock, address)
     nothing_more(port)
-    with pytest.raises(OSError, match="not connected"):
+    with pytest.raises(OSError) as caught:  # noqa: PT011  (the words are the system's)
         sock.getpeername()
+    assert caught.value.errno == errno.ENOTCONN
     assert sock.getsockname()[1] != 0
     for start in (lambda: port.send(sock, b"x"), lambda: port.recv(sock, 10)):
         assert attempt(port, start).number in NOT_CONNECTED

@@ -77,7 +77,8 @@ def test_a_closed_socket_is_refused(sock: socket.socket) -> None:
 
 def test_a_detached_socket_is_refused(sock: socket.socket) -> None:
     number = sock.detach()
-    with closing(socket.socket(fileno=number)), pytest.raises(OSError, match="closed"):
+    again = socket.socket(sock.family, sock.type, fileno=number)
+    with closing(again), pytest.raises(OSError, match="closed"):
         require_socket(sock)
 
 

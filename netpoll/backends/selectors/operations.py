@@ -30,6 +30,8 @@ NOSIGNAL: Final[int] = getattr(socket, "MSG_NOSIGNAL", 0)
 MSG_TRUNC: Final[int] = getattr(socket, "MSG_TRUNC", 0)
 IOV_MAX: Final = 1024
 """Buffers in one system call; longer lists go out in several."""
+WSAENOTSOCK: Final = 10038
+"""What Windows calls a descriptor that is closed."""
 HAS_MSG: Final = hasattr(socket.socket, "recvmsg_into")
 """Whether Python has vectored calls here; on Windows it has not, and the data is copied instead."""
 
@@ -87,7 +89,7 @@ def _prepare_receive(operation: Operation, channel: Channel) -> None:
         operation._call = sock.recvmsg_into
         operation._perform = receive_message
     elif isinstance(operation._pinned, list):
-        operation._call = sock.recvmsg_into if HAS_MSG else sock.recv
+        operation._call = sock.recvmsg_into if HAS_MSG else sock.recv_into
         operation._perform = receive_scattered if HAS_MSG else receive_copied
     else:
         operation._call = sock.recv_into
@@ -153,16 +155,19 @@ def receive_copied(operation: Operation) -> int:
     unblock(operation)
     if not operation._size:
         return await_readability(operation)
+    data = bytearray(min(operation._size, 1 << 20))
     try:
-        data = operation._call(min(operation._size, 1 << 20), operation._socket_flags)
+        moved = operation.transferred = operation._call(data, 0, operation._socket_flags)
     except BlockingIOError:
         return BLOCKED
     except OSError as error:
-        return fail(operation, error)
-    operation.transferred = len(data)
-    if not data:
+        outcome = fail(operation, error)
+        if operation._final == nt.STATUS_BUFFER_OVERFLOW:
+            buffers.scatter(memoryview(data), operation._view)
+        return outcome
+    if not moved:
         return end_of_stream(operation)
-    buffers.scatter(memoryview(data), operation._view)
+    buffers.scatter(memoryview(data)[:moved], operation._view)
     operation._final = 0
     return DONE
 
@@ -447,7 +452,8 @@ def fail(operation: Operation, error: OSError) -> int:
     channel = cast("Channel", operation._association)
     number = error.errno or errno.EIO
     operation.transferred = 0
-    if number == errno.EBADF and operation._queue.head is operation:
+    closed = number == errno.EBADF or (number == WSAENOTSOCK and operation.handle.fileno() < 0)
+    if closed and operation._queue.head is operation:
         status = status_of_close(operation)  # closed while it was pending
     elif number == errno.EPIPE:
         status = _what_epipe_means(operation)
@@ -458,6 +464,8 @@ def fail(operation: Operation, error: OSError) -> int:
             receiving=operation._queue is channel.reading,
         )
     operation._final = status
+    if status == nt.STATUS_BUFFER_OVERFLOW:
+        operation.transferred = operation._size  # Windows raises, and has filled the buffers
     if (
         status == nt.STATUS_CONNECTION_RESET
         and channel.stream

@@ -1,0 +1,180 @@
+"""What Wine gets wrong and Windows does not, by statement and by test.
+
+Each is an expected failure under Wine only, and strict: a Wine that has learnt it fails the run, so
+that its line here is noticed and deleted. Written for Wine 8.0 (Debian 12).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that Wine does differently."""
+
+    statement: str
+    why: str
+    tests: tuple[str, ...]
+    """How their names begin, with parameters where only some of them fail."""
+    backend: str = "iocp"
+    strict: bool = True
+    """False where it is a race that Wine wins now and then."""
+
+
+DIFFERENCES = (
+    Difference(
+        "ACC-02",
+        "AcceptEx on a socket that does not listen pends for ever",
+        ("test_an_accept_on_what_does_not_listen_is_refused",),
+    ),
+    Difference(
+        "ACC-12",
+        "a client's reset is WSAENOTCONN (10057) to a later AcceptEx",
+        ("test_a_client_that_resets_does_not_harm_the_listener[plain-accept-later",),
+    ),
+    Difference(
+        "ASSOC-09",
+        "a receive ends with the number of the socket that was closed, not with the last duplicate",
+        ("test_closing_one_of_two_duplicates_cancels_nothing",),
+    ),
+    Difference(
+        "CLOSE-07",
+        "closing with a receive pending sends an end of stream",
+        ("test_closing_with_a_receive_pending_resets_the_connection",),
+    ),
+    Difference(
+        "CLOSE-08",
+        "a linger of nothing sends an end of stream",
+        ("test_a_linger_of_nothing_resets",),
+    ),
+    Difference(
+        "CON-02",
+        "ConnectEx with more data than the send buffer holds never ends",
+        ("test_all_of_the_data_given_to_a_connect_goes_out",),
+    ),
+    Difference(
+        "CON-07",
+        "a second ConnectEx after a refusal fails with WSAECONNABORTED",
+        ("test_after_a_refusal_the_socket_can_connect_again",),
+    ),
+    Difference(
+        "CON-09",
+        "a send or a receive on a connecting socket pends, or fails in other ways",
+        ("test_a_connecting_socket_is_not_connected_yet",),
+    ),
+    Difference(
+        "PORT-09",
+        "a packet is not reserved for the thread that it wakes",
+        ("test_a_packet_is_handed_to_the_thread_that_waits",),
+        strict=False,
+    ),
+    Difference(
+        "RECV-06",
+        "a receive after a reset reads an end of stream",
+        (
+            "test_a_transfer_started_after_the_reset_fails_with_it[recv",
+            "test_a_failed_start_has_the_winsock_number_and_a_completion_the_win32_one",
+        ),
+    ),
+    Difference(
+        "RECV-07",
+        "a receive after a reset reads an end of stream",
+        ("test_a_reset_is_reported_again_and_again",),
+    ),
+    Difference(
+        "RECV-08",
+        "a receive on a listening socket pends for ever",
+        ("test_a_socket_without_a_connection_receives_nothing[listening",),
+    ),
+    Difference(
+        "SEND-04",
+        "a pending send ends as a success of no bytes once the peer has shut down (golang #18887)",
+        ("test_a_half_closed_connection_still_sends",),
+    ),
+    Difference(
+        "SEND-06",
+        "a send on a socket without a connection is WSAECONNRESET (10054), not WSAENOTCONN",
+        (
+            "test_a_start_that_fails_has_no_packet_and_sets_no_event[send",
+            "test_a_failure_on_one_socket_leaves_the_others_alone",
+        ),
+    ),
+    Difference(
+        "XFER-02",
+        "sendmsg() and recvmsg() take 1,024 buffers, and Wine hands the list on as it is",
+        (
+            "test_more_buffers_than_one_call_takes_are_received_into",
+            "test_more_buffers_than_one_call_takes_are_sent_whole",
+        ),
+    ),
+    Difference(
+        "RECV-05",
+        "a reset that no overlapped receive waits for is swallowed, and reads as an end of stream",
+        (
+            "test_a_client_that_resets_does_not_harm_the_listener",
+            "test_closing_with_a_receive_pending_resets_the_connection",
+            "test_a_linger_of_nothing_resets",
+            "test_with_the_mode_a_failure_queues",
+            "test_a_failed_start_has_the_winsock_number_and_a_completion_the_win32_one",
+            "test_a_reset_operation_moved_nothing",
+            "test_an_empty_receive_reports_a_reset",
+            "test_a_reset_ends_a_pending_receive_as_a_reset",
+            "test_a_reset_ends_every_pending_receive_once",
+            "test_a_transfer_started_after_the_reset_fails_with_it[recv",
+            "test_a_reset_is_reported_again_and_again",
+            "test_a_routine_is_told_the_winsock_number",
+            "test_a_reset_is_seen_as_a_reset",
+        ),
+        backend="selectors",
+    ),
+    Difference(
+        "SEND-06",
+        "a send on a socket without a connection is WSAECONNRESET (10054), not WSAENOTCONN",
+        (
+            "test_a_start_that_fails_has_no_packet_and_sets_no_event[send",
+            "test_a_failure_on_one_socket_leaves_the_others_alone",
+        ),
+        backend="selectors",
+    ),
+)
+
+
+def expect_differences(items: list[pytest.Item]) -> None:
+    """Mark the tests that Wine fails, if this is Wine."""
+    version = wine_version()
+    if version is None:
+        return
+    for item in items:
+        callspec: Any = getattr(item, "callspec", None)
+        target = callspec.params.get("target") if callspec is not None else None
+        for difference in DIFFERENCES:
+            if (
+                target is not None
+                and target.backend == difference.backend
+                and item.name.startswith(difference.tests)
+            ):
+                import pytest
+
+                reason = f"Wine {version}, {difference.statement}: {difference.why}"
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=difference.strict))
+
+
+@cache
+def wine_version() -> str | None:
+    """Wine's version, "8.0"; `None` on Windows and on every other system."""
+    if sys.platform == "win32":
+        import ctypes
+
+        tell = getattr(ctypes.WinDLL("ntdll"), "wine_get_version", None)
+        if tell is not None:
+            tell.restype = ctypes.c_char_p
+            version: bytes = tell()
+            return version.decode("ascii")
+    return None
