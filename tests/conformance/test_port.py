@@ -281,7 +281,9 @@ def test_a_waiter_that_does_not_run_the_engine_is_not_early_either(port: Complet
     wait_for_waiters(port, 1)
     started = time.monotonic()
     assert port.get(0.03) is None
-    assert time.monotonic() - started >= 0.03
+    # the clock's steps may be as long as 15.6 ms on Windows
+    step = time.get_clock_info("monotonic").resolution
+    assert time.monotonic() - started >= 0.03 - step
     port.post(key="end")
     assert long.result() is not None
 

@@ -37,6 +37,7 @@ POINTERS = {
     "LPWSAOVERLAPPED_COMPLETION_ROUTINE": "Routine",
     "PULONG": "LPDWORD",
     "PVOID": "Memory",
+    "const HANDLE *": "Handles",
     "const struct sockaddr *": "Sockaddr",
     "struct sockaddr **": "SockaddrPointer",
     "void": "None",

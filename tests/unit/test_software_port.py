@@ -223,7 +223,7 @@ def test_a_poller_that_leaves_makes_a_bystander_its_successor(
     poller = rig.wait(timeout=5)
     rig.wait_until_polled_by(poller)
     operation = rig.start()
-    other = run(rig.port.wait_for, lambda: operation._final != PENDING, None)
+    other = run(rig.port.run_until, lambda: operation._final != PENDING, None)
     wait_until(lambda: rig.port._bystanders, "a bystander")
     leave(rig, clock, poller)
     rig.wait_until_polled_by(other)
@@ -235,7 +235,7 @@ def test_a_poller_that_leaves_makes_a_bystander_its_successor(
 
 def test_a_bystander_lets_others_have_the_packets(rig: Rig) -> None:
     operation = rig.start()
-    bystander = run(rig.port.wait_for, lambda: operation._final != PENDING, None)
+    bystander = run(rig.port.run_until, lambda: operation._final != PENDING, None)
     wait_until(lambda: rig.engine.blocked, "the bystander polling")
     waiter = rig.wait()
     rig.post("packet")

@@ -185,7 +185,7 @@ def test_operations_that_end_in_time_leave_few_timers_behind() -> None:
 def test_a_limit_is_for_bystanders_too() -> None:
     rig = Rig()
     operation = rig.start(timeout=0.05)
-    bystander = run(rig.port.wait_for, lambda: operation._final != nt.STATUS_PENDING, None)
+    bystander = run(rig.port.run_until, lambda: operation._final != nt.STATUS_PENDING, None)
     assert bystander.result() is True
     assert rig.take() == [operation]
     rig.port.close()

@@ -324,6 +324,9 @@ class IocpPort(Backend):
                 f"start it with one of the port's operations first"
             )
         self._check_handle(operation)
+        number = operation.handle.fileno()  # once: another thread may close it meanwhile
+        if number < 0:
+            raise nt.make_exception(nt.STATUS_INVALID_HANDLE, inline=True)
         native: Native = operation._native
         with self._lock:
             limit = self._max_inflight
@@ -352,7 +355,7 @@ class IocpPort(Backend):
         if operation._timeout is not None:
             deadline = operation._deadline = operation._since + operation._timeout
         try:
-            code = native.begin(operation, operation.handle.fileno())
+            code = native.begin(operation, number)
         except BaseException:
             self._withdraw_unless_started(operation)
             raise
@@ -659,10 +662,11 @@ class IocpPort(Backend):
         """A client went away before it was accepted: not the program's business (ACC-12)."""
         native: Native = operation._native
         gone = status in operations.CLIENT_GONE and not native.cause and not self._closed
-        if not gone or operation._view is not None or operation.handle.fileno() < 0:
+        number = operation.handle.fileno()
+        if not gone or operation._view is not None or number < 0:
             return False
         self._table[native.address] = operation
-        code = native.begin(operation, operation.handle.fileno())
+        code = native.begin(operation, number)
         if code in (0, win.ERROR_IO_PENDING):
             return True
         self._table.pop(native.address, None)
