@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import buffers
 from netpoll import status as nt
@@ -265,8 +265,8 @@ def finish_accept(operation: Operation, status: int) -> int:
         sock.close()
         return nt.STATUS_CONNECTION_RESET
     if operation.transferred:
-        moved = operation.transferred
-        operation._view[:moved] = ffi.buffer(native.area, moved)
+        moved, view = operation.transferred, cast("memoryview", operation._view)
+        view[:moved] = ffi.buffer(native.area, moved)
     return 0
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import logging
 import math
-import sys
 import threading
 import time
 import weakref
@@ -41,7 +41,7 @@ from netpoll.overlapped import Completion, FailedCompletion, Opcode, Overlapped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from netpoll.backends.iocp.functions import LPOVERLAPPED, Handle
+    from netpoll.backends.iocp.functions import LPOVERLAPPED, Handle, Routine
     from netpoll.backends.iocp.operations import Native
 
     Operation = Overlapped[Any]
@@ -231,7 +231,7 @@ class IocpPort(Backend):
             native = operation._native = operations.prepare(operation, self._library)
             by_event = operation.event is not None or not operation.packet or not sock.associated
             if operation.routine is not None:
-                native.routine = _routine
+                native.routine = _routine()
             elif by_event:
                 native.event = self._new_event()
                 # the low bit keeps the packet away (ASSOC-15)
@@ -257,11 +257,12 @@ class IocpPort(Backend):
                 inline=True,
                 message="a handle that is associated with a port takes no completion routine",
             )
-        if operation.opcode in (Opcode.ACCEPT, Opcode.CONNECT):
+        opcode = operation.opcode
+        if opcode is Opcode.ACCEPT or opcode is Opcode.CONNECT:
             raise nt.make_exception(
                 nt.STATUS_NOT_SUPPORTED,
                 inline=True,
-                message=f"{CAPABILITIES[operation.opcode].partition(' ')[0]} takes no completion "
+                message=f"{CAPABILITIES[opcode].partition(' ')[0]} takes no completion "
                 f"routine; associate the handle with a port, or use Overlapped.wait()",
             )
 
@@ -872,12 +873,9 @@ def _on_routine(error: int, transferred: int, overlapped: LPOVERLAPPED, flags: i
         queue.add(operation, port)
 
 
-# kept for ever: Windows has its address
-_routine: Any = (
-    ffi.callback("LPWSAOVERLAPPED_COMPLETION_ROUTINE", _on_routine)
-    if sys.platform == "win32"
-    else NULL
-)
+@functools.cache  # kept for ever: Windows has its address
+def _routine() -> Routine:
+    return ffi.callback("LPWSAOVERLAPPED_COMPLETION_ROUTINE", _on_routine)
 
 
 @atexit.register
