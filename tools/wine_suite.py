@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WINE_PYTHON = [sys.executable, str(ROOT / "tools" / "wine_python.py")]
 
 # tests/stress is not among them yet: under Wine its threads meet swallowed resets (RECV-05) as
-# 10057, and test_clients_that_reset_at_every_moment[accept-iocp] leaves accepted sockets to the collector.
+# 10057, and test_clients_that_reset_at_every_moment[accept-iocp] leaves accepted sockets to the
+# collector.
 WHOLE = ["tests/unit", "tests/backends", "tests/conformance"]
 CONFORMANCE = ["tests/conformance"]
 INTERRUPTED = (2, 130, 137, 143)  # pytest's own code, and those of signals
