@@ -116,9 +116,7 @@ def sleep(timeout: float | None, alertable: bool = True) -> bool:
     deadline = None if timeout is None else time.monotonic() + timeout
     idle = threading.Event()
     while not queue.run():
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left < 0:
-            return False
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
         backends = queue.backends()
         for backend in backends:
             turn = left if len(backends) == 1 else ROTATION if left is None else min(ROTATION, left)
@@ -130,7 +128,7 @@ def sleep(timeout: float | None, alertable: bool = True) -> bool:
                     return queue.run()
             finally:
                 queue.alert(None)
-        elif left == 0:
+        elif left == 0:  # the time is over, and each port was looked at after that
             return queue.run()
     return True
 

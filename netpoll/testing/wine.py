@@ -136,6 +136,13 @@ DIFFERENCES = (
     ),
     Difference(
         "RECV-05",
+        "after a swallowed reset a start may fail with WSAENOTCONN (59)",
+        ("test_a_hundred_threads_starting_cancelling_and_closing",),
+        backend="selectors",
+        strict=False,
+    ),
+    Difference(
+        "RECV-05",
         "a reset that no overlapped receive waits for is swallowed, and reads as an end of stream",
         ("test_a_reset_is_seen_as_a_reset_and_not_as_an_end",),
         backend=None,

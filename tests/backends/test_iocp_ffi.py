@@ -38,6 +38,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 ERROR_FILE_NOT_FOUND = 2
+ERROR_NOT_FOUND = 1168
 ERROR_INVALID_HANDLE = 6
 ERROR_INVALID_PARAMETER = 87
 WSAEINVAL = 10022
@@ -194,7 +195,7 @@ def test_cancelling_nothing_finds_nothing(library: Library) -> None:
     with socket.socket() as idle:
         overlapped = ffi.new("OVERLAPPED *")
         assert not library.kernel32.CancelIoEx(handle(idle.fileno()), overlapped)
-        assert library.kernel32.GetLastError() == win.ERROR_NOT_FOUND
+        assert library.kernel32.GetLastError() == ERROR_NOT_FOUND
 
 
 def test_a_socket_takes_a_port_and_a_mode(

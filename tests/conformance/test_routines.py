@@ -13,7 +13,7 @@ from netpoll import Overlapped
 from netpoll.testing.accepted import winerror_of
 from netpoll.testing.drain import nothing_more, take
 from netpoll.testing.pairs import reset, wait_readable
-from netpoll.testing.waiting import DEADLINE, run, wait_for_waiters
+from netpoll.testing.waiting import DEADLINE, run, wait_for_waiters, wait_until
 
 if TYPE_CHECKING:
     from netpoll import Completion, CompletionPort
@@ -95,6 +95,17 @@ def test_a_wait_that_is_not_alertable_never_runs_a_routine(
     assert netpoll.sleep(0, alertable=False) is False
     assert routine.calls == []
     assert netpoll.sleep(0) is True
+    assert len(routine.calls) == 1
+
+
+@pytest.mark.statement("APC-01")
+def test_a_sleep_of_no_time_runs_what_is_due(port: CompletionPort, net: Loopback) -> None:
+    near, far = net.tcp_pair()
+    routine = Routine()
+    port.recv(near, 10, routine=routine)
+    far.sendall(b"x")
+    # where the clock is finer than the call, its time is over before it has looked
+    wait_until(lambda: netpoll.sleep(0))
     assert len(routine.calls) == 1
 
 

@@ -18,8 +18,7 @@ WAIT_FAILED: Final = 0xFFFFFFFF
 
 ERROR_IO_PENDING: Final = 997
 """Started, and a packet will come; Winsock's WSA_IO_PENDING is the same number."""
-ERROR_NOT_FOUND: Final = 1168
-"""CancelIoEx found nothing to cancel (CAN-02)."""
+WSAENOBUFS: Final = 10055
 
 FILE_SKIP_COMPLETION_PORT_ON_SUCCESS: Final = 1
 FILE_SKIP_SET_EVENT_ON_HANDLE: Final = 2

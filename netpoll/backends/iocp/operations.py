@@ -158,7 +158,7 @@ def _address_of(view: memoryview, writable: bool) -> Memory:
 
     Not the object that `from_buffer` makes: once that and its memoryview are garbage in the same
     cycle, as after a failed start whose exception is kept, the collector clears the memoryview
-    first and crashes (CPython 3.11 to 3.14, on every OS).
+    first and crashes (seen with CPython 3.11 and cffi 2.1, on Linux and under Wine).
     """
     memory = ffi.from_buffer("char[]", view, writable)
     address: Memory = ffi.cast("PVOID", int(ffi.cast("ULONG_PTR", memory)))
@@ -225,9 +225,13 @@ def begin_accept(operation: Operation, number: int) -> int:
     if native.area is None or len(native.area) != needed:
         native.area = ffi.new("char[]", needed)
     while True:
+        try:
+            sock = socket.socket(listener.family, listener.type, listener.proto)
+        except OSError as error:  # out of sockets: this accept's failure, told like any other
+            return error.errno or win.WSAENOBUFS
         # in its place before the call: another thread may take the packet before this one returns
         # (PORT-29)
-        sock = native.accepting = socket.socket(listener.family, listener.type, listener.proto)
+        native.accepting = sock
         accepted = mswsock.AcceptEx(
             number,
             sock.fileno(),

@@ -149,7 +149,6 @@ class IocpPort(Backend):
         """Notified when an operation has ended; for `Overlapped.wait`."""
         self._watcher = Watcher(self._library, self._expire)
         self._waiting = 0
-        self._started = 0
         self._taken = 0
         self._posted = 0
         self._waits = 0
@@ -277,7 +276,7 @@ class IocpPort(Backend):
 
     def _make_resubmit(self) -> Callable[..., Operation]:
         table, special, ended = self._table, self._start_special, self._ended_inline
-        pending, now = nt.STATUS_PENDING, time.monotonic
+        pending, now, io_pending = nt.STATUS_PENDING, time.monotonic, win.ERROR_IO_PENDING
 
         def resubmit(overlapped: Operation, size: int | None = None) -> Operation:
             if overlapped._in_use:
@@ -303,7 +302,7 @@ class IocpPort(Backend):
                 self._withdraw_unless_started(overlapped)
                 raise
             # from here on it may have ended, and been started again, by another thread (PORT-29)
-            if code != 997 and (code or overlapped._skips):
+            if code != io_pending and (code or overlapped._skips):
                 ended(overlapped, code)
             return overlapped
 
@@ -590,11 +589,11 @@ class IocpPort(Backend):
         """Ctrl-C broke the decoding off: what was taken from the kernel goes to the next wait."""
         if not entries[0].lpCompletionKey:
             return
-        for packet in ENTRY.iter_unpack(ffi.buffer(entries, number * ENTRY.size)):
-            # what has been opened is not in its table any more
-            if packet[1] in self._table or packet[1] in self._posted_packets:
-                self._open(packet, taken)
         with self._lock:
+            for packet in ENTRY.iter_unpack(ffi.buffer(entries, number * ENTRY.size)):
+                # what has been opened is not in its table any more
+                if packet[1] in self._table or packet[1] in self._posted_packets:
+                    self._open(packet, taken)
             self._early.extend(taken)
             if self._waiting > 1:
                 self._post_packet(WAKE_KEY, 0)
