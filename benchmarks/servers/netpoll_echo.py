@@ -12,6 +12,7 @@ import sys
 import netpoll
 from benchmarks.servers import common
 
+RECV_INTO = netpoll.Opcode.RECV_INTO
 SEND = netpoll.Opcode.SEND
 ACCEPT = netpoll.Opcode.ACCEPT
 
@@ -34,16 +35,8 @@ class EchoServer:
                 operation = completion.overlapped
                 opcode = operation.opcode
                 try:
-                    if completion.error:
-                        self.failed(operation)
-                    elif opcode is SEND:
-                        self.receive(operation.context)
-                    elif opcode is ACCEPT:
-                        connection, _ = completion.result()
-                        resubmit(operation)
-                        self.accepted(connection)
-                    else:
-                        # self.echo, written out for the hot loop
+                    if opcode is RECV_INTO and completion.transferred:
+                        # self.echo, written out for the hot loop; what fails transfers nothing
                         size = completion.transferred
                         send = operation.context
                         while size:
@@ -56,6 +49,16 @@ class EchoServer:
                             size = operation.transferred
                         else:
                             self.port.close_handle(operation.handle)
+                    elif completion.error:
+                        self.failed(operation)
+                    elif opcode is SEND:
+                        self.receive(operation.context)
+                    elif opcode is ACCEPT:
+                        connection, _ = completion.result()
+                        resubmit(operation)
+                        self.accepted(connection)
+                    else:  # the end of the stream
+                        self.port.close_handle(operation.handle)
                 except ValueError:  # the first message: its send was never started
                     self.echo(operation, completion.transferred)
                 except OSError:
