@@ -6,12 +6,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import struct
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import status as nt
+from netpoll.backends import sockets
 from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.queues import BLOCKED, EXHAUSTED, MOVED, Direction
 from netpoll.backends.selectors import operations
@@ -23,6 +22,7 @@ from netpoll.backends.selectors.readiness import (
     ReadyList,
     open_readiness,
 )
+from netpoll.backends.sockets import SocketAssociation
 from netpoll.backends.software import FAILURES, reacquire
 from netpoll.overlapped import Opcode, Overlapped
 
@@ -40,9 +40,6 @@ FRUITLESS: Final = 10
 """Polls in a row that reported readiness and finished nothing, until the selector is replaced. A
 descriptor that was closed here and lives on in another process is reported for ever (EMU-08), also
 under the name of the next owner of its number. A needless replacement is harmless."""
-SCARCITY_PAUSE: Final = 0.1
-"""Seconds between tries to accept while the process is out of descriptors: nothing tells when one
-is free."""
 
 CAPABILITIES: Final = {
     Opcode.RECV_INTO: "recv_into() or recvmsg_into() when the socket is readable",
@@ -53,36 +50,21 @@ CAPABILITIES: Final = {
 }
 
 
-class Channel(Association):
-    """A handle with its two queues and what has to be remembered of it."""
+class Channel(SocketAssociation):
+    """A handle with its two queues, and what the selector is asked of it."""
 
-    __slots__ = (
-        "closing",
-        "first_receives",
-        "interest",
-        "reading",
-        "reset",
-        "stream",
-        "writing",
-    )
+    __slots__ = ("interest",)
 
     def __init__(
         self, handle: socket.socket, fd: int, watch: Callable[[Operation], object]
     ) -> None:
-        super().__init__(handle, fd)
-        self.stream: bool = handle.type == socket.SOCK_STREAM
-        self.reading: Direction[Operation] = Direction(watch)
-        self.writing: Direction[Operation] = Direction(watch)
+        reading: Direction[Operation] = Direction(watch)
+        writing: Direction[Operation] = Direction(watch)
+        super().__init__(handle, fd, reading, writing)
         self.interest: int = 0
         """What the selector is asked for. It follows the queues lazily: set when an operation has
         to wait, dropped when readiness finds nobody waiting, so a request/response loop changes
         nothing."""
-        self.reset: bool = False
-        self.closing: bool = False
-        """Sending was shut down while sends were pending: the FIN goes out behind them
-        (SEND-07)."""
-        self.first_receives: list[Operation] = []
-        """Accepts that have their connection and wait for its first data (ACC-08)."""
 
 
 class SelectorsEngine(Engine):
@@ -149,41 +131,22 @@ class SelectorsEngine(Engine):
             and handle is not None
             and channel.writing.refusal != nt.STATUS_PIPE_DISCONNECTED
         ):
-            _make_abortive(handle)
+            sockets.make_abortive(handle)
         ended = self.pending(channel)
         # in place: a poll in another thread holds this list while it waits
         self._finished[:] = [each for each in self._finished if each._association is not channel]
         channel.reading.drain()
         channel.writing.drain()
         for operation in ended:
-            self._end(operation, operations.status_of_close(operation))
+            self._end(operation, sockets.status_of_close(operation))
         self.refuse(channel, nt.STATUS_INVALID_HANDLE)
         return ended
 
     def shutdown(self, association: Association, how: int) -> None:
-        channel = cast("Channel", association)
-        sock = cast("socket.socket", channel.handle())
-        try:
-            if how != socket.SHUT_WR:
-                # the system's own would wake the pending receives and hide later data from them
-                # (EMU-17)
-                sock.getpeername()  # not connected: say so, as shutdown() would
-                channel.reading.refusal = channel.reading.refusal or nt.STATUS_PIPE_DISCONNECTED
-            if how != socket.SHUT_RD:
-                if channel.writing.head is None:
-                    sock.shutdown(socket.SHUT_WR)
-                else:
-                    channel.closing = True
-                channel.writing.refusal = channel.writing.refusal or nt.STATUS_PIPE_DISCONNECTED
-        except OSError as error:
-            status = nt.from_errno(error.errno or 0)
-            if channel.reset:
-                status = nt.STATUS_CONNECTION_RESET
-            raise nt.make_exception(status, inline=True) from None
+        sockets.shutdown(cast("Channel", association), how)
 
     def refuse(self, association: Association, status: int) -> None:
-        channel = cast("Channel", association)
-        channel.reading.refusal = channel.writing.refusal = status
+        cast("Channel", association).refuse(status)
 
     # -- operations --------------------------------------------------------------------------------
 
@@ -198,7 +161,7 @@ class SelectorsEngine(Engine):
         queue: Direction[Operation] = operation._queue
         queue.ready = True
         if queue.start(operation):
-            if not _is_verdict(operation._final):
+            if not sockets.is_verdict(operation._final):
                 return True
             self._finished.append(operation)
             self.wake()
@@ -226,7 +189,7 @@ class SelectorsEngine(Engine):
         self._end(operation, status)
         channel = cast("Channel", operation._association)
         if channel.closing and channel.writing.head is None:
-            self._send_fin(channel)
+            sockets.send_fin(channel)
         return True
 
     def _end(self, operation: Operation, status: int) -> None:
@@ -305,7 +268,7 @@ class SelectorsEngine(Engine):
                 "raise the limit (ulimit -n) or close connections",
                 error.strerror,
             )
-        self._paused[channel] = time.monotonic() + SCARCITY_PAUSE
+        self._paused[channel] = time.monotonic() + sockets.SCARCITY_PAUSE
 
     def _resume(self, finished: list[Operation]) -> None:
         now = time.monotonic()
@@ -388,7 +351,7 @@ class SelectorsEngine(Engine):
                 else:
                     writing.on_ready(finished)
                     if channel.closing and not writing.waiting():
-                        self._send_fin(channel)
+                        sockets.send_fin(channel)
             if idle and channel.interest:
                 self._watch(channel, channel.interest & ~idle)
         if self._paused:
@@ -483,13 +446,6 @@ class SelectorsEngine(Engine):
                 channel.interest = 0
                 channel.reading.watched = channel.writing.watched = False
 
-    def _send_fin(self, channel: Channel) -> None:
-        channel.closing = False
-        sock = channel.handle()
-        if sock is not None:
-            with contextlib.suppress(OSError):  # the connection is gone, and its FIN with it
-                sock.shutdown(socket.SHUT_WR)
-
     # -- the engine as a whole ---------------------------------------------------------------------
 
     def wake(self) -> None:
@@ -521,23 +477,3 @@ class SelectorsEngine(Engine):
                 "unsupported", f"there is no operation {opcode!r} in this version of netpoll"
             )
         return Capability("emulated", how)
-
-
-def _is_verdict(status: int) -> bool:
-    """Whether a connect failed because of the network, and not because it was asked wrongly."""
-    return status in (
-        0,
-        nt.STATUS_CONNECTION_REFUSED,
-        nt.STATUS_CONNECTION_RESET,
-        nt.STATUS_IO_TIMEOUT,
-        nt.STATUS_NETWORK_UNREACHABLE,
-        nt.STATUS_HOST_UNREACHABLE,
-    )
-
-
-def _make_abortive(sock: socket.socket) -> None:
-    """Closing with a receive pending resets the connection (CLOSE-07)."""
-    with contextlib.suppress(OSError):  # closed already
-        sock.getpeername()
-        linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import buffers
 from netpoll import status as nt
+from netpoll.backends import sockets
 from netpoll.backends.queues import BLOCKED, DONE, EXHAUSTED, MOVED
+from netpoll.backends.sockets import DONTWAIT, IOV_MAX, MSG_TRUNC, NOSIGNAL, SCARCE, TRANSIENT
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -23,25 +25,9 @@ if TYPE_CHECKING:
 
     Operation = Overlapped[Any]
 
-DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
-"""With every call, so that a `setblocking(True)` after the association cannot stop the port
-(XFER-05)."""
-NOSIGNAL: Final[int] = getattr(socket, "MSG_NOSIGNAL", 0)
-MSG_TRUNC: Final[int] = getattr(socket, "MSG_TRUNC", 0)
-IOV_MAX: Final = 1024
-"""Buffers in one system call; longer lists go out in several."""
-WSAENOTSOCK: Final = 10038
-"""What Windows calls a descriptor that is closed."""
 HAS_MSG: Final = hasattr(socket.socket, "recvmsg_into")
 """Whether Python has vectored calls here; on Windows it has not, and the data is copied instead."""
 
-TRANSIENT: Final = frozenset(
-    getattr(errno, name) for name in ("ECONNABORTED", "EPROTO") if hasattr(errno, name)
-)
-"""A client that went away before it was accepted. The accept goes on; the listener is fine
-(ACC-12)."""
-SCARCE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-"""Nothing wrong with the listener, but there is no room for another connection now."""
 CONNECTING: Final = frozenset(
     getattr(errno, name)
     for name in ("EINPROGRESS", "EALREADY", "EINTR", "WSAEWOULDBLOCK")
@@ -126,7 +112,8 @@ def receive(operation: Operation) -> int:
     except OSError as error:
         return fail(operation, error)
     if not moved:
-        return end_of_stream(operation)
+        sockets.end_of_stream(operation)
+        return DONE
     operation._final = 0
     # after a short read the next try would block: save the system call
     return DONE if moved == size else EXHAUSTED
@@ -145,7 +132,8 @@ def receive_scattered(operation: Operation) -> int:
         return fail(operation, error)
     operation.transferred = moved
     if not moved:
-        return end_of_stream(operation)
+        sockets.end_of_stream(operation)
+        return DONE
     operation._final = 0
     return DONE
 
@@ -166,7 +154,8 @@ def receive_copied(operation: Operation) -> int:
             buffers.scatter(memoryview(data), operation._view)
         return outcome
     if not moved:
-        return end_of_stream(operation)
+        sockets.end_of_stream(operation)
+        return DONE
     buffers.scatter(memoryview(data)[:moved], operation._view)
     operation._final = 0
     return DONE
@@ -202,15 +191,6 @@ def await_readability(operation: Operation) -> int:
         return fail(operation, error)
     operation.transferred = 0
     operation._final = 0
-    return DONE
-
-
-def end_of_stream(operation: Operation) -> int:
-    """A stream receive of nothing: the peer's FIN (RECV-04), unless a reset went before
-    (EMU-15)."""
-    channel = cast("Channel", operation._association)
-    operation.transferred = 0
-    operation._final = nt.STATUS_CONNECTION_RESET if channel.reset else 0
     return DONE
 
 
@@ -350,38 +330,7 @@ def _prepare_connect(engine: SelectorsEngine, operation: Operation, channel: Cha
     operation._perform = connect
     operation._native = None
     operation._begin = engine.start_connect
-    if not channel.stream:  # CON-10
-        raise nt.make_exception(
-            nt.STATUS_NOT_SUPPORTED,
-            inline=True,
-            message="datagram sockets are connected at once: call the socket's own connect()",
-        )
-    if channel.writing.head is not None or _is_listening(sock):  # CON-01
-        raise nt.make_exception(
-            nt.STATUS_INVALID_PARAMETER,
-            inline=True,
-            message="the socket is listening, or has a send or connect pending",
-        )
-    if _has_peer(sock):
-        # connect() itself says so only the second time, after a connect that did not block
-        raise nt.make_exception(nt.STATUS_CONNECTION_ACTIVE, inline=True)
-    channel.reset = False
-    engine.refuse(channel, 0)
-
-
-def _has_peer(sock: socket.socket) -> bool:
-    try:
-        sock.getpeername()
-    except OSError:
-        return False
-    return True
-
-
-def _is_listening(sock: socket.socket) -> bool:
-    try:
-        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    except (OSError, AttributeError):
-        return False  # macOS and Windows cannot always tell; connect() will
+    sockets.check_connect(operation)
 
 
 def connect(operation: Operation) -> int:
@@ -449,54 +398,5 @@ def unblock(operation: Operation) -> None:
 
 def fail(operation: Operation, error: OSError) -> int:
     """End `operation` with what the system said."""
-    channel = cast("Channel", operation._association)
-    number = error.errno or errno.EIO
-    operation.transferred = 0
-    closed = number == errno.EBADF or (number == WSAENOTSOCK and operation.handle.fileno() < 0)
-    if closed and operation._queue.head is operation:
-        status = status_of_close(operation)  # closed while it was pending
-    elif number == errno.EPIPE:
-        status = _what_epipe_means(operation)
-    else:
-        status = nt.from_errno(
-            number,
-            datagram=not channel.stream,
-            receiving=operation._queue is channel.reading,
-        )
-    operation._final = status
-    if status == nt.STATUS_BUFFER_OVERFLOW:
-        operation.transferred = operation._size  # Windows raises, and has filled the buffers
-    if (
-        status == nt.STATUS_CONNECTION_RESET
-        and channel.stream
-        and operation.opcode is not Opcode.ACCEPT
-    ):
-        # Linux says it once and then pretends an end of stream: remember (EMU-15, RECV-07)
-        channel.reset = True
-        channel.reading.refusal = channel.writing.refusal = status
+    sockets.fail(operation, error.errno or errno.EIO)
     return DONE
-
-
-def status_of_close(operation: Operation) -> int:
-    """How an operation ends when its handle is closed under it (CLOSE-01, CLOSE-02, CLOSE-04)."""
-    transfer = operation.opcode is not Opcode.ACCEPT and operation.opcode is not Opcode.CONNECT
-    if transfer and cast("Channel", operation._association).stream:
-        return nt.STATUS_CONNECTION_ABORTED
-    return nt.STATUS_CANCELLED
-
-
-def _what_epipe_means(operation: Operation) -> int:
-    """This side shut down sending (10058), or the peer is gone (10054), or never was there (10057).
-    EMU-16.
-
-    After shutdown() a socket still has a peer; after a reset it has a name, but no peer.
-    """
-    sock: socket.socket = operation.handle
-    if _has_peer(sock):
-        return nt.STATUS_PIPE_DISCONNECTED
-    try:
-        name = sock.getsockname()
-    except OSError:  # closed meanwhile, in another thread
-        return status_of_close(operation)
-    never_bound = isinstance(name, tuple) and not name[1]
-    return nt.STATUS_INVALID_CONNECTION if never_bound else nt.STATUS_CONNECTION_RESET

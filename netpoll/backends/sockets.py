@@ -1,0 +1,245 @@
+"""What Windows would say of a POSIX socket: the state and the verdicts that engines share.
+
+A POSIX socket forgets what Winsock remembers (that it was reset, that it was shut down), and says in
+one errno what are several things there. So each handle's record keeps what has to be remembered, and
+the functions here turn an errno into the status of Windows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from netpoll import status as nt
+from netpoll.backends.base import Association
+from netpoll.overlapped import Opcode, Overlapped
+
+if TYPE_CHECKING:
+    Operation = Overlapped[Any]
+
+DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
+NOSIGNAL: Final[int] = getattr(socket, "MSG_NOSIGNAL", 0)
+MSG_TRUNC: Final[int] = getattr(socket, "MSG_TRUNC", 0)
+IOV_MAX: Final = 1024
+"""Buffers in one system call; longer lists go out in several."""
+WSAENOTSOCK: Final = 10038
+"""What Windows calls a descriptor that is closed."""
+
+TRANSIENT: Final = frozenset(
+    getattr(errno, name) for name in ("ECONNABORTED", "EPROTO") if hasattr(errno, name)
+)
+"""A client that went away before it was accepted. The accept goes on; the listener is fine
+(ACC-12)."""
+SCARCE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+"""Nothing wrong with the listener, but there is no room for another connection now."""
+SCARCITY_PAUSE: Final = 0.1
+"""Seconds between tries to accept while the process is out of descriptors: nothing tells when one
+is free."""
+
+
+class Line(Protocol):
+    """The operations of one direction of a handle."""
+
+    head: Any
+    """The one whose turn it is."""
+    refusal: int
+    """The status with which every start fails: a reset is sticky (EMU-15), so is a shutdown."""
+
+
+class SocketAssociation(Association):
+    """A socket with what has to be remembered of it."""
+
+    __slots__ = ("closing", "first_receives", "reading", "reset", "stream", "writing")
+
+    def __init__(self, handle: socket.socket, fd: int, reading: Line, writing: Line) -> None:
+        super().__init__(handle, fd)
+        self.stream: bool = handle.type == socket.SOCK_STREAM
+        self.reading: Any = reading
+        self.writing: Any = writing
+        self.reset: bool = False
+        self.closing: bool = False
+        """Sending was shut down while sends were pending: the FIN goes out behind them
+        (SEND-07)."""
+        self.first_receives: list[Operation] = []
+        """Accepts that have their connection and wait for its first data (ACC-08)."""
+
+    def refuse(self, status: int) -> None:
+        """Let every start fail with `status`; 0 allows them again."""
+        self.reading.refusal = self.writing.refusal = status
+
+
+def association_of(operation: Operation) -> SocketAssociation:
+    """The record of the operation's handle."""
+    return cast("SocketAssociation", operation._association)
+
+
+# -- failures --------------------------------------------------------------------------------------
+
+
+def fail(operation: Operation, number: int) -> None:
+    """End `operation` with what the system said, an errno."""
+    record = association_of(operation)
+    operation.transferred = 0
+    closed = number == errno.EBADF or (number == WSAENOTSOCK and operation.handle.fileno() < 0)
+    if closed and operation._queue.head is operation:
+        status = status_of_close(operation)  # closed while it was pending
+    elif number == errno.EPIPE:
+        status = _what_epipe_means(operation)
+    else:
+        status = nt.from_errno(
+            number,
+            datagram=not record.stream,
+            receiving=operation._queue is record.reading,
+        )
+    operation._final = status
+    if status == nt.STATUS_BUFFER_OVERFLOW:
+        operation.transferred = operation._size  # Windows raises, and has filled the buffers
+    if (
+        status == nt.STATUS_CONNECTION_RESET
+        and record.stream
+        and operation.opcode is not Opcode.ACCEPT
+    ):
+        # Linux says it once and then pretends an end of stream: remember (EMU-15, RECV-07)
+        record.reset = True
+        record.refuse(status)
+
+
+def status_of_close(operation: Operation) -> int:
+    """How an operation ends when its handle is closed under it (CLOSE-01, CLOSE-02, CLOSE-04)."""
+    transfer = operation.opcode is not Opcode.ACCEPT and operation.opcode is not Opcode.CONNECT
+    if transfer and association_of(operation).stream:
+        return nt.STATUS_CONNECTION_ABORTED
+    return nt.STATUS_CANCELLED
+
+
+def _what_epipe_means(operation: Operation) -> int:
+    """This side shut down sending (10058), or the peer is gone (10054), or never was there (10057).
+    EMU-16.
+
+    After shutdown() a socket still has a peer; after a reset it has a name, but no peer.
+    """
+    sock: socket.socket = operation.handle
+    if has_peer(sock):
+        return nt.STATUS_PIPE_DISCONNECTED
+    try:
+        name = sock.getsockname()
+    except OSError:  # closed meanwhile, in another thread
+        return status_of_close(operation)
+    never_bound = isinstance(name, tuple) and not name[1]
+    return nt.STATUS_INVALID_CONNECTION if never_bound else nt.STATUS_CONNECTION_RESET
+
+
+def end_of_stream(operation: Operation) -> None:
+    """A stream receive of nothing: the peer's FIN (RECV-04), unless a reset went before
+    (EMU-15)."""
+    operation.transferred = 0
+    reset = association_of(operation).reset
+    operation._final = nt.STATUS_CONNECTION_RESET if reset else nt.STATUS_SUCCESS
+
+
+# -- connecting ------------------------------------------------------------------------------------
+
+
+def check_connect(operation: Operation) -> None:
+    """Whether the socket can be connected now; it starts afresh.
+
+    :raises OSError: it is no stream (CON-10), listens or has something pending (CON-01), or is
+        connected
+    """
+    record = association_of(operation)
+    sock = operation.handle
+    if not record.stream:
+        raise nt.make_exception(
+            nt.STATUS_NOT_SUPPORTED,
+            inline=True,
+            message="datagram sockets are connected at once: call the socket's own connect()",
+        )
+    if record.writing.head is not None or is_listening(sock):
+        raise nt.make_exception(
+            nt.STATUS_INVALID_PARAMETER,
+            inline=True,
+            message="the socket is listening, or has a send or connect pending",
+        )
+    if has_peer(sock):
+        # connect() itself says so only the second time, after a connect that did not block
+        raise nt.make_exception(nt.STATUS_CONNECTION_ACTIVE, inline=True)
+    record.reset = False
+    record.refuse(0)
+
+
+def is_verdict(status: int) -> bool:
+    """Whether a connect ended because of the network, and not because it was asked wrongly."""
+    return status in (
+        0,
+        nt.STATUS_CONNECTION_REFUSED,
+        nt.STATUS_CONNECTION_RESET,
+        nt.STATUS_IO_TIMEOUT,
+        nt.STATUS_NETWORK_UNREACHABLE,
+        nt.STATUS_HOST_UNREACHABLE,
+    )
+
+
+def has_peer(sock: socket.socket) -> bool:
+    """Whether it is connected."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def is_listening(sock: socket.socket) -> bool:
+    """Whether it listens, where the system tells."""
+    try:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except (OSError, AttributeError):
+        return False  # macOS and Windows cannot always tell; connect() will
+
+
+# -- ending ----------------------------------------------------------------------------------------
+
+
+def shutdown(record: SocketAssociation, how: int) -> None:
+    """Shut down one direction or both as Winsock does; the end of stream waits for pending sends.
+
+    :raises OSError: not connected
+    """
+    sock = cast("socket.socket", record.handle())
+    try:
+        if how != socket.SHUT_WR:
+            # the system's own would wake the pending receives and hide later data from them
+            # (EMU-17)
+            sock.getpeername()  # not connected: say so, as shutdown() would
+            record.reading.refusal = record.reading.refusal or nt.STATUS_PIPE_DISCONNECTED
+        if how != socket.SHUT_RD:
+            if record.writing.head is None:
+                sock.shutdown(socket.SHUT_WR)
+            else:
+                record.closing = True
+            record.writing.refusal = record.writing.refusal or nt.STATUS_PIPE_DISCONNECTED
+    except OSError as error:
+        status = nt.from_errno(error.errno or 0)
+        if record.reset:
+            status = nt.STATUS_CONNECTION_RESET
+        raise nt.make_exception(status, inline=True) from None
+
+
+def send_fin(record: SocketAssociation) -> None:
+    """The last send is out: now the end of stream that `shutdown` held back."""
+    record.closing = False
+    sock = record.handle()
+    if sock is not None:
+        with contextlib.suppress(OSError):  # the connection is gone, and its FIN with it
+            sock.shutdown(socket.SHUT_WR)
+
+
+def make_abortive(sock: socket.socket) -> None:
+    """Closing with a receive pending resets the connection (CLOSE-07)."""
+    with contextlib.suppress(OSError):  # closed already
+        sock.getpeername()
+        linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
