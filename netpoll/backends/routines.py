@@ -8,6 +8,7 @@ an alertable wait, the wait is ended.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 ROTATION = 0.02
 """Seconds given to each port in turn when one alertable sleep has to drive several of them."""
+SLICE = 0.5
+"""Seconds that a thread without a port waits at a time."""
 
 
 class RoutineQueue:
@@ -134,9 +137,12 @@ def sleep(timeout: float | None, alertable: bool = True) -> bool:
 
 
 def _idle(event: threading.Event, timeout: float | None) -> bool:
-    # an endless Event.wait() cannot be interrupted by Ctrl-C on Windows; slices can
-    if timeout is not None:
-        return event.wait(timeout)
-    while not event.wait(0.5):
-        continue
+    # Ctrl-C does not end an Event.wait() on Windows: slices can be interrupted in between
+    if timeout is None:
+        timeout = math.inf
+    deadline = time.monotonic() + timeout
+    while not event.wait(min(timeout, SLICE)):
+        timeout = deadline - time.monotonic()
+        if timeout <= 0:
+            return False
     return True

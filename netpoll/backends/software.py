@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import sys
 import threading
 import time
 import weakref
@@ -47,8 +48,8 @@ in an idle one. Readiness says nothing of them: the kernel forgets a descriptor 
 closed."""
 SWEEP_PER_HANDLE = 20e-6
 """Seconds to add for each handle, which bounds the cost of looking to about half a per cent."""
-LONGEST_SLEEP = 86400.0
-"""Seconds; a lock takes no more than 49 days on Windows. The loop around it goes on."""
+LONGEST_SLEEP = 0.5 if sys.platform == "win32" else 86400.0
+"""Seconds; the loop around it goes on. Ctrl-C does not end the wait for a lock on Windows."""
 LIVENESS = 0.5
 """Seconds after which a waiter that the concurrency limit holds back looks for threads that have
 died while they counted as running."""
@@ -745,7 +746,7 @@ class SoftwarePort(Backend):
         """Wait for a signal from the poller or from whoever has a packet."""
         self._release()
         try:
-            me.signal.acquire(timeout=-1 if left is None else min(left, LONGEST_SLEEP))
+            me.signal.acquire(timeout=LONGEST_SLEEP if left is None else min(left, LONGEST_SLEEP))
         finally:
             reacquire(self._lock)
 
