@@ -30,10 +30,12 @@ WSAENOTSOCK: Final = 10038
 """What Windows calls a descriptor that is closed."""
 
 TRANSIENT: Final = frozenset(
-    getattr(errno, name) for name in ("ECONNABORTED", "EPROTO") if hasattr(errno, name)
+    getattr(errno, name)
+    for name in ("ECONNABORTED", "EPROTO", "WSAECONNRESET", "WSAENOTCONN")
+    if hasattr(errno, name)
 )
 """A client that went away before it was accepted. The accept goes on; the listener is fine
-(ACC-12)."""
+(ACC-12). Windows has a number of its own for it, and Wine another one."""
 SCARCE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Nothing wrong with the listener, but there is no room for another connection now."""
 SCARCITY_PAUSE: Final = 0.1

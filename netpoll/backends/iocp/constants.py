@@ -18,6 +18,7 @@ WAIT_FAILED: Final = 0xFFFFFFFF
 
 ERROR_IO_PENDING: Final = 997
 """Started, and a packet will come; Winsock's WSA_IO_PENDING is the same number."""
+WSAENOTSOCK: Final = 10038
 WSAENOBUFS: Final = 10055
 
 FILE_SKIP_COMPLETION_PORT_ON_SUCCESS: Final = 1

@@ -44,6 +44,7 @@ CLIENT_GONE: Final = frozenset(
         nt.STATUS_CONNECTION_DISCONNECTED,
         nt.STATUS_REMOTE_DISCONNECT,
         nt.STATUS_LOCAL_DISCONNECT,
+        nt.STATUS_INVALID_CONNECTION,  # Wine
     )
 )
 """A client that went away before it was accepted. The listener is fine (ACC-12)."""
@@ -70,6 +71,7 @@ class Native:
         "mswsock",
         "overlapped",
         "routine",
+        "starts",
         "transferred",
         "wsabufs",
     )
@@ -88,6 +90,8 @@ class Native:
         """The number of bytes that `wsabufs` offers now."""
         self.cause = 0
         """The status that a cancel on behalf of somebody is to end with: 0 while nobody asked."""
+        self.starts: list[None] = []
+        """One for each thread that is about to give the socket's number to Windows, or does."""
         self.event: Handle | None = None
         """hEvent, of an operation whose end is to be seen without its packet."""
         self.routine: Any = NULL
@@ -256,7 +260,8 @@ def finish_accept(operation: Operation, status: int) -> int:
     assert sock is not None
     if status:
         sock.close()
-        return status
+        # Wine's word for it (ACC-12)
+        return nt.STATUS_CONNECTION_RESET if status == nt.STATUS_INVALID_CONNECTION else status
     listener: socket.socket = operation.handle
     try:
         if listener.fileno() >= 0:

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import logging
 import math
+import socket
 import threading
 import time
 import weakref
@@ -56,9 +57,9 @@ FIRST_KEY: Final = 16
 """From here on, a key is the number of an association."""
 
 FAILURES: Final = 0xC0000000
-STATUS_HANDLES_CLOSED: Final = 0x8000000A
+STATUSES_CLOSED: Final = frozenset((0x8000000A, 0xC0000008, 0xC0000024))
 """What Wine says of an operation whose socket was closed (CLOSE-02, CLOSE-04): a warning, as if it
-had brought something."""
+had brought something, or that there is no such handle any more, or none of a socket."""
 
 MESSAGE_TOO_LONG: Final = 10040
 SLICE: Final = 0.1
@@ -201,17 +202,28 @@ class IocpPort(Backend):
         return sock
 
     def detach(self, handle: Any, release: Callable[[], object]) -> None:
-        fd = handle.fileno()
+        number = handle.detach()
+        # From now on a start finds no socket. One that has found it must have made its call before
+        # the number can become another socket's: it would receive that one's data.
+        deadline = time.monotonic() + DRAINING
+        while self._is_starting(handle) and time.monotonic() < deadline:
+            time.sleep(0)
         with self._lock:
             # Wine lets a pending send of a closed socket hang for ever (CLOSE-09)
             for operation in list(self._table.values()):
                 if operation.handle is handle and operation.opcode is Opcode.SEND:
-                    self._stop(operation, nt.STATUS_CANCELLED)
-        release()
-        with self._lock:
-            sock = self._sockets.get(fd)
+                    self._kernel32.CancelIoEx(as_handle(number), operation._native.overlapped)
+            if number >= 0:
+                socket.close(number)
+            sock = self._sockets.get(number)
             if sock is not None and sock.handle() is handle:
-                del self._sockets[fd]
+                del self._sockets[number]
+        release()
+
+    def _is_starting(self, handle: Any) -> bool:
+        """Whether some thread is about to give the number of this socket to Windows."""
+        pending = list(self._table.values())
+        return any(each.handle is handle and each._native.starts for each in pending)
 
     def shutdown(self, handle: Any, how: int) -> None:
         try:
@@ -277,6 +289,7 @@ class IocpPort(Backend):
     def _make_resubmit(self) -> Callable[..., Operation]:
         table, special, ended = self._table, self._start_special, self._ended_inline
         pending, now, io_pending = nt.STATUS_PENDING, time.monotonic, win.ERROR_IO_PENDING
+        not_a_socket = win.WSAENOTSOCK
 
         def resubmit(overlapped: Operation, size: int | None = None) -> Operation:
             if overlapped._in_use:
@@ -286,8 +299,7 @@ class IocpPort(Backend):
             if overlapped._plain_on is not self:
                 special(overlapped)
                 return overlapped
-            number = overlapped.handle.fileno()
-            if number < 0 or self._closed:
+            if overlapped.handle.fileno() < 0 or self._closed:
                 self._check_handle(overlapped)
             native: Native = overlapped._native
             native.cause = 0
@@ -296,9 +308,14 @@ class IocpPort(Backend):
             overlapped._final = pending
             overlapped._since = now()
             table[native.address] = overlapped
+            starts = native.starts
+            starts.append(None)
             try:
-                code = native.begin(overlapped, number)
+                number = overlapped.handle.fileno()  # the one to use, see detach()
+                code = native.begin(overlapped, number) if number >= 0 else not_a_socket
+                starts.pop()
             except BaseException:
+                starts.pop()
                 self._withdraw_unless_started(overlapped)
                 raise
             # from here on it may have ended, and been started again, by another thread (PORT-29)
@@ -324,9 +341,6 @@ class IocpPort(Backend):
                 f"start it with one of the port's operations first"
             )
         self._check_handle(operation)
-        number = operation.handle.fileno()  # once: another thread may close it meanwhile
-        if number < 0:
-            raise nt.make_exception(nt.STATUS_INVALID_HANDLE, inline=True)
         native: Native = operation._native
         with self._lock:
             limit = self._max_inflight
@@ -354,9 +368,13 @@ class IocpPort(Backend):
         deadline = 0.0
         if operation._timeout is not None:
             deadline = operation._deadline = operation._since + operation._timeout
+        native.starts.append(None)
         try:
-            code = native.begin(operation, number)
+            number = operation.handle.fileno()  # the one to use, see detach()
+            code = native.begin(operation, number) if number >= 0 else win.WSAENOTSOCK
+            native.starts.pop()
         except BaseException:
+            native.starts.pop()
             self._withdraw_unless_started(operation)
             raise
         if code != win.ERROR_IO_PENDING and (code or operation._skips):
@@ -662,11 +680,13 @@ class IocpPort(Backend):
         """A client went away before it was accepted: not the program's business (ACC-12)."""
         native: Native = operation._native
         gone = status in operations.CLIENT_GONE and not native.cause and not self._closed
-        number = operation.handle.fileno()
-        if not gone or operation._view is not None or number < 0:
+        if not gone or operation._view is not None:
             return False
         self._table[native.address] = operation
-        code = native.begin(operation, number)
+        native.starts.append(None)
+        number = operation.handle.fileno()  # the one to use, see detach()
+        code = native.begin(operation, number) if number >= 0 else win.WSAENOTSOCK
+        native.starts.pop()
         if code in (0, win.ERROR_IO_PENDING):
             return True
         self._table.pop(native.address, None)
@@ -844,7 +864,7 @@ def capability(opcode: str) -> Capability:
 
 def _status_seen(native: Native, status: int) -> int:
     """The status for the program: a cancel that somebody else asked for has that one's reason."""
-    if status == STATUS_HANDLES_CLOSED:
+    if status in STATUSES_CLOSED:
         status = nt.STATUS_CANCELLED
     if status == nt.STATUS_CANCELLED and native.cause:
         return native.cause
