@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from netpoll.testing.waiting import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE = Path(__file__).parent
 SECONDS = 2.0
@@ -22,7 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--stress-full",
         action="store_true",
-        help="as many repetitions as the promises speak of: 10,000 resetting clients",
+        help="as many repetitions as the promises speak of: 10,000 resetting clients, "
+        "20,000 cancels",
     )
     group.addoption(
         "--stress-seed", type=int, default=SEED, help=f"for what is random (default {SEED})"
@@ -54,6 +63,23 @@ def full(request: pytest.FixtureRequest) -> bool:
 def seed(request: pytest.FixtureRequest) -> int:
     """What random numbers start from, so that a failure can be repeated as far as threads allow."""
     return int(option(request.config, "--stress-seed", SEED))
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    """Collects garbage beside each test, all the time."""
+    gc.freeze()  # or what pytest holds would take most of it
+
+    def collect() -> None:
+        while not over.wait(0.001):
+            gc.collect()
+
+    over = threading.Event()
+    collecting = run(collect)
+    yield
+    over.set()
+    collecting.result()
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
