@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cli.interrupts import FLAGS, INTERRUPTS, send
 
 from netpoll.testing.waiting import DEADLINE, wait_until
 
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
 
 LISTENING = re.compile(r"listening on (?:port )?(?:\[?([0-9a-f.:]+?)\]?:)?(\d+)\n")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-if sys.platform == "win32":
-    INTERRUPTS = [signal.CTRL_BREAK_EVENT]
-    FLAGS = subprocess.CREATE_NEW_PROCESS_GROUP
-else:
-    INTERRUPTS = [signal.SIGINT, signal.SIGTERM]
-    FLAGS = 0
-# INTERRUPTS: what asks a program to end, on this system
 
 
 @dataclass(frozen=True)
@@ -119,7 +113,7 @@ class Running:
 
     def signal(self, number: int = INTERRUPTS[0]) -> None:
         """Send it a signal."""
-        self.process.send_signal(number)
+        send(self.process, number)
 
     def ended(self, timeout: float = DEADLINE) -> Result:
         """Wait for its end.
