@@ -9,30 +9,31 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from netpoll.cli.errors import CommandError
+from netpoll.cli.sheets import OUTCOMES, Sheet
 from netpoll.cli.tables import Table, show
 
 if TYPE_CHECKING:
     import argparse
 
-    from netpoll.testing.report import Cell, Report
-
-    Rows = dict[str, dict[str, Cell]]
+    from netpoll.testing.report import Report
 
 SUMMARY = "runs the conformance suite: which statement each backend keeps"
 DESCRIPTION = """\
 Runs the conformance suite on each backend of this machine and shows what it decided: one row for
 each statement of the contract, one column for each backend.
 
-  passed       every test of the statement passed
-  failed       one did not
-  unsupported  the backend cannot keep it, and says so
-  skipped      this machine cannot tell
-  not covered  no test decides it
+  passed            every test of the statement passed
+  failed            one did not
+  expected failure  one did not, where Wine is known not to be like Windows
+  unsupported       the backend cannot keep it, and says so
+  skipped           this machine cannot tell
+  not covered       no test decides it
 
-The suite is pytest files. They come with netpoll's source, not with the wheel: see --suite.
+What --json prints on one machine, --with shows beside the columns of another. The suite is pytest
+files. They come with netpoll's source, not with the wheel: see --suite.
 Exit code 0 if no statement failed, 1 if one did.
 """
 EXAMPLES = """\
@@ -40,6 +41,7 @@ examples:
   netpoll conformance
   netpoll conformance --backend selectors-poll --only-failures
   netpoll conformance --suite netpoll-0.1.0/tests/conformance --json
+  netpoll conformance --with windows.json
 """
 
 WIDTH = 80
@@ -60,21 +62,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--suite", metavar="DIR", help="the folder of the suite (default: that of the source tree)")
     add("--json", action="store_true", help="the table as one JSON object")
+    add(
+        "--with",
+        dest="others",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="show the columns of FILE too, which --json has printed elsewhere; "
+        "may be given several times",
+    )
     add("--only-failures", action="store_true", help="only the statements that failed")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the suite and show what came out."""
+    others = [Sheet.read(path) for path in options.others]
     report = run_suite(options.suite, options.backend)
-    table = report.table()
-    statements = _statements(table)
+    sheet = Sheet.of(report)
+    for other in others:
+        sheet.add(other)
+    statements = _statements(sheet)
     if options.only_failures:
-        statements = {name: text for name, text in statements.items() if _failed(table, name)}
+        statements = {name: text for name, text in statements.items() if sheet.failed(name)}
     if options.json:
-        print(json.dumps(_as_json(report, table, statements), indent=1))
+        print(json.dumps(sheet.as_json(statements), indent=1))
     else:
-        _print(report, table, statements, options.only_failures)
-    return 1 if any(record.outcome == "failed" for record in report.tests) else 0
+        _print(sheet, statements, options.only_failures)
+    unmarked = any(record.outcome == "failed" for record in report.tests)
+    return 1 if unmarked or any(map(sheet.failed, sheet.rows)) else 0
 
 
 def run_suite(directory: str | None, wanted: list[str]) -> Report:
@@ -107,65 +122,53 @@ def run_suite(directory: str | None, wanted: list[str]) -> Report:
         return report.Report.read(path)
 
 
-def _statements(table: Rows) -> dict[str, str]:
+def _statements(sheet: Sheet) -> dict[str, str]:
     """The known statements in reading order, then those of a suite that has more, each with its
     text.
     """
     from netpoll.testing import statements
 
     known = {name: statement.text for name, statement in statements.load().items()}
-    return {**known, **{name: "" for name in table if name not in known}}
-
-
-def _failed(table: Rows, name: str) -> bool:
-    return any(cell.outcome == "failed" for cell in table.get(name, {}).values())
-
-
-def _outcome(table: Rows, name: str, backend: str) -> str:
-    cell = table.get(name, {}).get(backend)
-    return cell.outcome if cell is not None else "not covered"
+    return {**known, **{name: "" for name in sheet.rows if name not in known}}
 
 
 # -- for people ------------------------------------------------------------------------------------
 
 
-def _print(report: Report, table: Rows, statements: dict[str, str], only_failures: bool) -> None:
-    title = f"Conformance of netpoll {report.netpoll}, Python {report.python}"
-    grid = Table(title, ("statement", *report.backends))
-    for name in (each for each in statements if each in table):
-        grid.rows.append((name, *(_outcome(table, name, backend) for backend in report.backends)))
-        if _failed(table, name):
+def _print(sheet: Sheet, statements: dict[str, str], only_failures: bool) -> None:
+    title = f"Conformance of netpoll {sheet.netpoll}, Python {sheet.python}"
+    grid = Table(title, ("statement", *sheet.columns))
+    for name in (each for each in statements if each in sheet.rows):
+        grid.rows.append((name, *(sheet.outcome(name, column) for column in sheet.columns)))
+        if sheet.failed(name):
             grid.emphasis.add(len(grid.rows) - 1)
     if grid.rows:
         show(grid)
-    _print_reasons(table, statements)
+    _print_reasons(sheet, statements)
     if not only_failures:
-        without = [name for name in statements if name not in table]
+        without = [name for name in statements if name not in sheet.rows]
         text = f"Not covered by any test: {', '.join(without) or 'none'}"
         print(textwrap.fill(text, WIDTH) + "\n")
-        _print_totals(report, table, statements)
+        _print_totals(sheet, statements)
+        print(*sheet.others, sep="\n", end="\n" * bool(sheet.others))
     elif not grid.rows:
         print("no statement failed")
 
 
-def _print_totals(report: Report, table: Rows, statements: dict[str, str]) -> None:
-    totals = Table("Totals", ("outcome", *report.backends))
-    for outcome in ("passed", "failed", "unsupported", "skipped", "not covered"):
-        counts = [
-            sum(_outcome(table, name, backend) == outcome for name in statements)
-            for backend in report.backends
-        ]
-        totals.rows.append((outcome, *map(str, counts)))
+def _print_totals(sheet: Sheet, statements: dict[str, str]) -> None:
+    totals = Table("Totals", ("outcome", *sheet.columns))
+    for outcome in OUTCOMES:
+        totals.rows.append((outcome, *map(str, sheet.counts(outcome, statements))))
     show(totals)
 
 
-def _print_reasons(table: Rows, statements: dict[str, str]) -> None:
+def _print_reasons(sheet: Sheet, statements: dict[str, str]) -> None:
     """Why a statement failed, is unsupported or was skipped."""
     seen: dict[tuple[str, str, str], list[str]] = {}
     for name in statements:
-        for backend, cell in table.get(name, {}).items():
+        for column, cell in sheet.rows.get(name, {}).items():
             for reason in cell.reasons:
-                seen.setdefault((name, cell.outcome, reason), []).append(backend)
+                seen.setdefault((name, cell.outcome, reason), []).append(column)
     if not seen:
         return
     reasons = Table("Reasons", ("statement", "outcome", "on", "why"))
@@ -173,25 +176,3 @@ def _print_reasons(table: Rows, statements: dict[str, str]) -> None:
         why = textwrap.fill(reason, WIDTH)
         reasons.rows.append((name, outcome, "\n".join(places), why))
     show(reasons)
-
-
-def _as_json(report: Report, table: Rows, statements: dict[str, str]) -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    for name, text in statements.items():
-        cells = {
-            backend: {
-                "outcome": _outcome(table, name, backend),
-                "reasons": cell.reasons if cell is not None else [],
-                "tests": cell.tests if cell is not None else [],
-            }
-            for backend in report.backends
-            for cell in (table.get(name, {}).get(backend),)
-        }
-        rows[name] = {"text": text, "backends": cells}
-    return {
-        "netpoll": report.netpoll,
-        "python": report.python,
-        "platform": report.platform,
-        "backends": report.backends,
-        "statements": rows,
-    }

@@ -24,6 +24,8 @@ PATIENCE: Final = 20.0
 # BSD and Linux have two ints there, Winsock two shorts
 ABORT: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
+RESET: Final = "the client resets"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -131,7 +133,7 @@ class Program:
         self.port.recv(here, 100)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
         peer.close()
-        self._take("the client resets", "recv")
+        self._take(RESET, "recv")
 
     def refused(self) -> None:
         here = self._keep(socket.socket())

@@ -20,6 +20,7 @@ STYLES: Mapping[str, str] = {
     "unsupported": "dim",
     "passed": "green",
     "failed": "bold red",
+    "expected failure": "yellow",
     "not covered": "dim",
     "skipped": "dim",
 }

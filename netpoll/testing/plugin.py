@@ -152,7 +152,7 @@ def _verdict(report: pytest.TestReport, unsupported: str) -> tuple[Outcome, str]
     if unsupported:
         return "unsupported", unsupported
     if report.skipped and hasattr(report, "wasxfail"):
-        return "unsupported", str(report.wasxfail)
+        return "expected failure", str(report.wasxfail)
     if report.skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         return "skipped", reason.removeprefix("Skipped: ")

@@ -4,13 +4,14 @@ The file holds one object:
 
 * `format`: 1
 * `netpoll`, `python`, `platform`: versions, as text
+* `wine`: its version, or null
 * `backends`: the ids of what the suite ran on, in the order of the columns
 * `tests`: a list of objects with `test` (its id), `statements`, `backend` (an id, or null for a
   test that needs none), `outcome` and `reason`
 
-Outcomes are `passed`, `failed`, `unsupported` (the backend cannot keep the statement, `reason` says
-why) and `skipped` (this machine cannot tell, `reason` says why). A statement of which nothing is
-recorded is *not covered*.
+Outcomes are `passed`, `failed`, `expected failure` (Wine gets it wrong, `reason` says what),
+`unsupported` (the backend cannot keep the statement, `reason` says why) and `skipped` (this machine
+cannot tell, `reason` says why). A statement of which nothing is recorded is *not covered*.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import netpoll
+from netpoll.testing.wine import wine_version
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Outcome = Literal["skipped", "passed", "unsupported", "failed"]
+Outcome = Literal["skipped", "passed", "unsupported", "expected failure", "failed"]
 """In rising order of weight: of several tests of one statement, the gravest outcome counts."""
 _WEIGHT = {outcome: weight for weight, outcome in enumerate(get_args(Outcome))}
 
@@ -60,6 +62,7 @@ class Report:
     netpoll: str = netpoll.__version__
     python: str = field(default_factory=platform.python_version)
     platform: str = field(default_factory=platform.platform)
+    wine: str | None = field(default_factory=wine_version)
 
     def write(self, path: Path) -> None:
         """Store it as JSON."""

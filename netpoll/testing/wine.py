@@ -29,16 +29,24 @@ class Difference:
     """False where it is a race that Wine wins now and then."""
 
 
+SWALLOWED = Difference(
+    "RECV-05",
+    "a reset that no overlapped receive waits for is swallowed, and reads as an end of stream",
+    (
+        "test_a_reset_is_seen_as_a_reset_and_not_as_an_end",
+        "test_a_reset_of_one_side_resets_the_other",
+        "test_a_reset_while_the_other_side_does_not_read",
+        "test_the_patience_is_limited",
+        "test_a_second_signal_ends_the_patience",
+    ),
+    backend=None,
+)
 DIFFERENCES = (
+    SWALLOWED,
     Difference(
         "ACC-02",
         "AcceptEx on a socket that does not listen pends for ever",
         ("test_an_accept_on_what_does_not_listen_is_refused",),
-    ),
-    Difference(
-        "ACC-12",
-        "a client's reset is WSAENOTCONN (10057) to a later AcceptEx",
-        ("test_a_client_that_resets_does_not_harm_the_listener[plain-accept-later",),
     ),
     Difference(
         "ASSOC-09",
@@ -116,8 +124,8 @@ DIFFERENCES = (
         ),
     ),
     Difference(
-        "RECV-05",
-        "a reset that no overlapped receive waits for is swallowed, and reads as an end of stream",
+        SWALLOWED.statement,
+        SWALLOWED.why,
         (
             "test_a_client_that_resets_does_not_harm_the_listener",
             "test_closing_with_a_receive_pending_resets_the_connection",
@@ -133,19 +141,6 @@ DIFFERENCES = (
             "test_a_routine_is_told_the_winsock_number",
         ),
         backend="selectors",
-    ),
-    Difference(
-        "RECV-05",
-        "after a swallowed reset a start may fail with WSAENOTCONN (59)",
-        ("test_a_hundred_threads_starting_cancelling_and_closing",),
-        backend="selectors",
-        strict=False,
-    ),
-    Difference(
-        "RECV-05",
-        "a reset that no overlapped receive waits for is swallowed, and reads as an end of stream",
-        ("test_a_reset_is_seen_as_a_reset_and_not_as_an_end",),
-        backend=None,
     ),
     Difference(
         "SEND-06",

@@ -10,6 +10,7 @@ import pytest
 from cli.running import Result, run
 
 from netpoll.testing import backends
+from netpoll.testing.wine import wine_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +41,27 @@ UNSUPPORTED = """
 """
 
 
+EXPECTED = """
+    import pytest
+
+    @pytest.mark.statement("RECV-05")
+    @pytest.mark.xfail(reason="Wine 8.0, RECV-05: swallowed", strict=True)
+    def test_expected(target):
+        assert target is None
+"""
+
+
+def columns() -> list[str]:
+    """Those of this machine."""
+    where = f" (Wine {wine_version()})" if wine_version() else ""
+    return [f"{target.id}{where}" for target in backends.targets()]
+
+
+SELECT = next(name for name in columns() if name.startswith("selectors-select"))
+
+
 def conform(folder: Path, *tests: str, arguments: tuple[str, ...] = ()) -> Result:
+    folder.mkdir(exist_ok=True)
     for number, test in enumerate(tests):
         (folder / f"test_{number}.py").write_text(textwrap.dedent(test))
     return run("conformance", "--suite", str(folder), *arguments, environment=UNSET)
@@ -50,8 +71,8 @@ def test_every_statement_kept(tmp_path: Path) -> None:
     result = conform(tmp_path, KEPT)
     assert result.code == 0, result
     assert "Traceback" not in result.err
-    for target in backends.targets():
-        assert target.id in result.out
+    for column in columns():
+        assert column in result.out
     assert "RECV-03" in result.out
     assert "Not covered by any test" in result.out
 
@@ -81,10 +102,10 @@ def test_json(tmp_path: Path) -> None:
     result = conform(tmp_path, KEPT, BROKEN, UNSUPPORTED, arguments=("--json",))
     assert result.code == 1
     found = json.loads(result.out)
-    assert found["backends"] == [target.id for target in backends.targets()]
+    assert found["backends"] == columns()
     statements = found["statements"]
     outcomes = {
-        name: statements[name]["backends"]["selectors-select"]["outcome"]
+        name: statements[name]["backends"][SELECT]["outcome"]
         for name in ("RECV-03", "RECV-04", "SEND-04", "ACC-01")
     }
     assert outcomes == {
@@ -93,14 +114,76 @@ def test_json(tmp_path: Path) -> None:
         "SEND-04": "unsupported",
         "ACC-01": "not covered",
     }
-    assert statements["SEND-04"]["backends"]["selectors-select"]["reasons"] == ["it is too hard"]
+    assert statements["SEND-04"]["backends"][SELECT]["reasons"] == ["it is too hard"]
 
 
 def test_one_variant_of_a_backend(tmp_path: Path) -> None:
     arguments = ("--backend", "selectors-select", "--json")
     result = conform(tmp_path, KEPT, arguments=arguments)
     assert result.code == 0
-    assert json.loads(result.out)["backends"] == ["selectors-select"]
+    assert json.loads(result.out)["backends"] == [SELECT]
+
+
+def test_what_wine_gets_wrong_is_no_failure(tmp_path: Path) -> None:
+    result = conform(tmp_path, KEPT, EXPECTED)
+    assert result.code == 0
+    assert "expected failure" in result.out
+    assert "Wine 8.0, RECV-05: swallowed" in result.out
+
+
+def elsewhere(folder: Path, name: str, *tests: str) -> str:
+    """A file with what another machine decided, in a column of that name."""
+    printed = conform(
+        folder / "elsewhere", *tests, arguments=("--json", "--backend", "selectors-select")
+    )
+    path = folder / "elsewhere.json"
+    path.write_text(printed.out.replace(SELECT, name), "utf-8")
+    return str(path)
+
+
+def test_the_columns_of_another_machine(tmp_path: Path) -> None:
+    other = elsewhere(tmp_path, "iocp (Wine 8.0)", KEPT, EXPECTED)
+    result = conform(tmp_path / "here", KEPT, arguments=("--with", other, "--json"))
+    assert result.code == 0, result
+    found = json.loads(result.out)
+    assert found["backends"] == [*columns(), "iocp (Wine 8.0)"]
+    row = found["statements"]["RECV-05"]["backends"]
+    assert row["iocp (Wine 8.0)"]["outcome"] == "expected failure"
+    assert row["iocp (Wine 8.0)"]["reasons"] == ["Wine 8.0, RECV-05: swallowed"]
+    assert row[SELECT]["outcome"] == "not covered"
+    result = conform(tmp_path / "here", KEPT, arguments=("--with", other))
+    assert "RECV-05" in result.out
+    assert "iocp (Wine 8.0): netpoll" in result.out
+
+
+def test_a_failure_on_another_machine(tmp_path: Path) -> None:
+    other = elsewhere(tmp_path, "iocp (Wine 8.0)", KEPT, BROKEN)
+    result = conform(tmp_path / "here", KEPT, arguments=("--with", other))
+    assert result.code == 1
+    assert "! RECV-04" in result.out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("there.json", '{"statements": 1}', "not what"),
+        ("there.json", "not JSON", "not what"),
+        ("not-there.json", "", "No such file"),
+    ],
+)
+def test_a_file_that_is_no_table(name: str, content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "there.json").write_text(content)
+    result = run("conformance", "--with", str(tmp_path / name), environment=UNSET)
+    assert (result.code, result.out) == (2, "")
+    assert len(result.err.splitlines()) == 1
+    assert words in result.err
+
+
+def test_the_same_column_twice(tmp_path: Path) -> None:
+    other = elsewhere(tmp_path, SELECT, KEPT)
+    result = conform(tmp_path / "here", KEPT, arguments=("--with", other))
+    assert (result.code, result.out) == (2, "")
+    assert "two columns" in result.err
 
 
 @pytest.mark.parametrize("arguments", [("--backend", "nonsense")])

@@ -15,6 +15,7 @@ from netpoll.cli import demo
 from netpoll.cli.demo import Column, disagreements, make_table, verdict
 from netpoll.cli.program import Outcome
 from netpoll.cli.tables import plain
+from netpoll.testing.wine import wine_version
 
 OUTCOMES = [
     Outcome("accept a client", "accept", "listener", 0, "", 0, ""),
@@ -39,6 +40,9 @@ def test_every_backend_agrees() -> None:
     for word in ("OperationAborted", "ConnectionResetError", "'HEAD' | 'a body'", "posted"):
         assert word in result.out
     assert "completions agree" in result.out
+    if wine_version() is not None:
+        assert "(Wine differs)" in result.out
+        assert "RECV-05" in result.out
 
 
 def test_json() -> None:
@@ -51,6 +55,7 @@ def test_json() -> None:
     assert first["failure"] == ""
     errors = [outcome["error"] for outcome in first["outcomes"]]
     assert [error for error in errors if error] == [995, 121, 64, 1225]
+    assert [entry["step"] for entry in found["wine"]] == ([10] if wine_version() else [])
 
 
 def test_one_backend_on_each_selector() -> None:
@@ -130,14 +135,45 @@ def test_exit_code_where_two_disagree(
     assert "1 of the steps differ" in out
 
 
+RESET = Outcome("the client resets", "recv", "client", 64, "ConnectionResetError", 0, "")
+END = replace(RESET, error=0, meaning="")
+
+
+@pytest.mark.parametrize(
+    ("version", "other", "code"),
+    [
+        ("8.0", END, 0),
+        ("8.0", replace(END, transferred=1), 1),
+        ("8.0", replace(END, key="another"), 1),
+        (None, END, 1),
+    ],
+    ids=["wine", "wine-not-quite", "wine-another-key", "windows"],
+)
+def test_a_reset_that_wine_swallows_is_named_and_does_not_count(
+    version: str | None,
+    other: Outcome,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(demo, "wine_version", lambda: version)
+    columns = [Column("a", [*OUTCOMES, RESET]), Column("b", [*OUTCOMES, other])]
+    assert run_with(columns, monkeypatch) == code
+    out = capsys.readouterr().out
+    assert ("Wine 8.0, RECV-05" in out) == (not code)
+    assert ("(Wine differs)" in out) == (not code)
+    assert ("! the client resets" in out) == bool(code)
+    assert ("the other 3 completions agree" in out) == (not code)
+
+
 def test_a_column_that_ends_early() -> None:
     columns = [Column("a", OUTCOMES), Column("b", OUTCOMES[:2], "TimeoutError: no completion")]
     differing = disagreements(columns)
     assert differing == [2, 3]
-    text = plain(make_table(columns, differing))
+    text = plain(make_table(columns, differing, {}))
     assert "nothing" in text
     assert "no completion" in text
-    assert "differ" in verdict(columns, differing)
+    assert "differ" in verdict(columns, differing, {})
 
 
 def test_a_column_that_fails_differs_even_alone() -> None:
@@ -145,4 +181,4 @@ def test_a_column_that_fails_differs_even_alone() -> None:
 
 
 def test_one_column_says_that_it_was_not_compared() -> None:
-    assert "nothing to compare" in verdict([Column("a", OUTCOMES)], [])
+    assert "nothing to compare" in verdict([Column("a", OUTCOMES)], [], {})
