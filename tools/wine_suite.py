@@ -4,27 +4,33 @@
     python3 tools/wine_suite.py DIST [PYTEST ARGUMENTS]
 
 DIST is the folder with the wheel to test. Of the Pythons that tools/wine_python.py can build here,
-the oldest runs what Windows has of the suite, and the others run the conformance tests. With
-arguments of your own, or with NETPOLL_WINE_PYTHON=3.12 in the environment, there is one Python
-only.
+the oldest runs what Windows has of the suite, and the others run the conformance tests on iocp:
+over select(), they would say once more what the oldest has said. Two run at a time; the first shows
+its output as it comes, the others when they have ended. With arguments of your own, or with
+NETPOLL_WINE_PYTHON=3.12 in the environment, there is one Python only.
+
+tests/real_programs is not among it: curl, nc, socat and wrk are programs of Linux.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 ROOT = Path(__file__).resolve().parent.parent
 WINE_PYTHON = [sys.executable, str(ROOT / "tools" / "wine_python.py")]
 
-# tests/stress is not among them yet: under Wine its threads meet swallowed resets (RECV-05) as
-# 10057, and test_clients_that_reset_at_every_moment[accept-iocp] leaves accepted sockets to the
-# collector.
-WHOLE = ["tests/unit", "tests/backends", "tests/conformance"]
-CONFORMANCE = ["tests/conformance"]
+WHOLE = ["tests/unit", "tests/backends", "tests/conformance", "tests/cli", "tests/stress"]
+CONFORMANCE = ["tests/conformance", "--netpoll-backend=iocp"]
+AT_ONCE = 2  # much of it is waiting
 INTERRUPTED = (2, 130, 137, 143)  # pytest's own code, and those of signals
 
 
@@ -52,31 +58,73 @@ def runs(arguments: list[str]) -> list[tuple[str, list[str]]]:
     return [(oldest, WHOLE), *((version, CONFORMANCE) for version in others)]
 
 
-def run(command: list[str]) -> int:
-    """Its exit code. A request to end is passed on: it knows how to end what runs under Wine."""
-    child = subprocess.Popen(command, cwd=ROOT)
+class Run:
+    """One Python's part. With a log, what it prints goes there."""
+
+    def __init__(self, version: str, arguments: list[str], wheel: Path) -> None:
+        self.name = f"Python {version}"
+        self.command = [*WINE_PYTHON, "run", "--python", version, "--wheel", str(wheel), "--"]
+        self.command += ["-m", "pytest", "-p", "no:cacheprovider", *arguments]
+        self.arguments = arguments
+        self.log: BinaryIO | None = None
+        self.child: subprocess.Popen[bytes] | None = None
+        self.stopped = 0
+
+    def __call__(self) -> int:
+        """Its exit code."""
+        if self.stopped:
+            return 128 + self.stopped
+        say(f"{self.name}: pytest {' '.join(self.arguments)}")
+        errors = subprocess.STDOUT if self.log else None
+        self.child = subprocess.Popen(self.command, cwd=ROOT, stdout=self.log, stderr=errors)
+        code = self.child.wait()
+        say(f"{self.name}: exit code {code}")
+        return code
+
+    def stop(self, number: int) -> None:
+        """A request to end is passed on: it knows how to end what runs under Wine."""
+        self.stopped = number
+        if self.child is not None:
+            self.child.send_signal(number)
+
+    def show(self) -> None:
+        if self.log:
+            say(f"{self.name}: its output")
+            self.log.seek(0)
+            shutil.copyfileobj(self.log, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+
+
+def run_all(parts: list[Run]) -> list[str]:
+    """Which of them failed."""
+    failed: list[str] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _frame: child.send_signal(number))
-    return child.wait()
+        signal.signal(number, lambda number, _frame: [part.stop(number) for part in parts])
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for part, future in [(part, pool.submit(part)) for part in parts]:
+            code = future.result()
+            part.show()
+            if code:
+                failed.append(f"{part.name}, exit code {code}")
+            if code in INTERRUPTED:
+                for other in parts:
+                    other.stop(signal.SIGINT)
+    return failed
 
 
 def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         return 2
-    wheels = list(Path(sys.argv[1]).glob("netpoll-*.whl"))
+    wheels = list(Path(sys.argv[1]).resolve().glob("netpoll-*.whl"))
     if len(wheels) != 1:
         say(f"{sys.argv[1]} has {len(wheels)} wheels of netpoll, not one")
         return 2
-    failed: list[str] = []
-    for version, arguments in runs(sys.argv[2:]):
-        command = [*WINE_PYTHON, "run", "--python", version, "--wheel", str(wheels[0].resolve())]
-        command += ["--", "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-        say(f"Python {version}: pytest {' '.join(arguments)}")
-        if code := run(command):
-            failed.append(f"Python {version}, exit code {code}")
-        if code in INTERRUPTED:
-            break
+    parts = [Run(version, arguments, wheels[0]) for version, arguments in runs(sys.argv[2:])]
+    with contextlib.ExitStack() as logs:
+        for part in parts[1:]:
+            part.log = logs.enter_context(tempfile.TemporaryFile())
+        failed = run_all(parts)
     if failed:
         say(f"failed: {'; '.join(failed)}")
     return 1 if failed else 0

@@ -127,7 +127,6 @@ DIFFERENCES = (
         SWALLOWED.statement,
         SWALLOWED.why,
         (
-            "test_a_client_that_resets_does_not_harm_the_listener",
             "test_closing_with_a_receive_pending_resets_the_connection",
             "test_a_linger_of_nothing_resets",
             "test_with_the_mode_a_failure_queues",

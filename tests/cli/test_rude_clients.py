@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import re
 import socket
@@ -11,6 +12,8 @@ import threading
 import pytest
 from cli.peers import connect, reset
 from cli.running import Result, serve
+
+from netpoll.testing.wine import SWALLOWED, wine_version
 
 CLIENTS = 3000
 AT_ONCE = 10
@@ -36,6 +39,10 @@ def outcomes(result: Result) -> dict[str, int]:
     return {name: int(count.replace(",", "")) for name, count in lines if name != "at once"}
 
 
+@pytest.mark.skipif(
+    wine_version() is not None and os.environ.get("NETPOLL_BACKEND") == "selectors",
+    reason=f"Wine {wine_version()}, {SWALLOWED.statement}: {SWALLOWED.why}",
+)
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_every_connection_ends_once(threads: str) -> None:
     with serve("echo", "--threads", threads) as echo:
