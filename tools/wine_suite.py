@@ -98,8 +98,13 @@ class Run:
 def run_all(parts: list[Run]) -> list[str]:
     """Which of them failed."""
     failed: list[str] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _frame: [part.stop(number) for part in parts])
+
+    def stop(number: int, _frame: object) -> None:
+        for part in parts:
+            part.stop(number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for part, future in [(part, pool.submit(part)) for part in parts]:
             code = future.result()
@@ -107,8 +112,7 @@ def run_all(parts: list[Run]) -> list[str]:
             if code:
                 failed.append(f"{part.name}, exit code {code}")
             if code in INTERRUPTED:
-                for other in parts:
-                    other.stop(signal.SIGINT)
+                stop(signal.SIGINT, None)
     return failed
 
 
