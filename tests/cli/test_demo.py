@@ -166,6 +166,12 @@ def test_a_reset_that_wine_swallows_is_named_and_does_not_count(
     assert ("the other 3 completions agree" in out) == (not code)
 
 
+def test_a_reset_in_another_step_counts_under_wine_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "wine_version", lambda: "8.0")
+    columns = [Column(each.meaning, [replace(each, step="send")]) for each in (RESET, END)]
+    assert run_with(columns, monkeypatch) == 1
+
+
 def test_a_column_that_ends_early() -> None:
     columns = [Column("a", OUTCOMES), Column("b", OUTCOMES[:2], "TimeoutError: no completion")]
     differing = disagreements(columns)
