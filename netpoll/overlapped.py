@@ -66,6 +66,7 @@ class Overlapped(Generic[T]):
         "_deadline",
         "_final",
         "_in_use",
+        "_least",
         "_native",
         "_owner",
         "_perform",
@@ -120,6 +121,8 @@ class Overlapped(Generic[T]):
         self._queue: Any = None
         self._perform: Try = cast("Try", None)
         self._call: Callable[..., Any] = cast("Callable[..., Any]", None)
+        self._least = 0
+        """The kernel's smallest result that is plain success; io_uring's."""
         self._socket_flags = 0
         self._pinned: Pinned | None = None
         """Everything this operation may touch."""

@@ -11,25 +11,15 @@ declaration that nothing calls does not belong here.
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import tempfile
 from pathlib import Path
 
-from cffi import FFI
+# a program run by its path finds its neighbours only
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools import ffi_module
+
 NAME = "netpoll.backends.iocp._ffi"
-MODULE = ROOT.joinpath(*NAME.split(".")).with_suffix(".py")
-
-HEADER = """\
-# Made by tools/iocp_ffi.py: edit that file.
-# ruff: noqa
-# fmt: off
-# mypy: ignore-errors
-# pyright: basic
-"""
-
 SCALARS = """
 typedef int32_t BOOL;
 typedef uint8_t UCHAR;
@@ -200,32 +190,10 @@ typedef BOOL (WINAPI *LPFN_CONNECTEX)(
 """
 
 
-def render() -> str:
-    """The whole module."""
-    ffi = FFI()
-    ffi.set_source(NAME, None)
-    ffi.cdef(SCALARS + STRUCTURES + FUNCTIONS)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "_ffi.py")
-        with contextlib.redirect_stdout(None):  # it tells where that folder is
-            ffi.emit_python_code(str(path))
-        # cffi's own first line says the same without the path of this script
-        return HEADER + path.read_text(encoding="ascii").partition("\n")[2]
-
-
 def main(arguments: list[str]) -> int:
     """Write or check the module; returns the exit code."""
-    module = render()
-    if arguments == ["--check"]:
-        if MODULE.is_file() and MODULE.read_text(encoding="ascii") == module:
-            return 0
-        print(f"{MODULE} is stale: run python tools/iocp_ffi.py", file=sys.stderr)
-        return 1
-    if arguments:
-        print(__doc__, file=sys.stderr)
-        return 2
-    MODULE.write_text(module, encoding="ascii", newline="\n")
-    return 0
+    declarations = SCALARS + STRUCTURES + FUNCTIONS
+    return ffi_module.run(NAME, declarations, "iocp_ffi.py", __doc__, arguments)
 
 
 if __name__ == "__main__":

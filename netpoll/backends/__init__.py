@@ -38,8 +38,11 @@ def probe(name: str) -> Candidate:
         if sys.platform == "win32":
             return Candidate(name, True, "the completion ports of Windows")
         return Candidate(name, False, "needs Windows, or Wine with a Python for Windows")
-    if name in NAMES:
-        return Candidate(name, False, "not part of this version of netpoll")
+    if name == "io_uring":
+        from netpoll.backends.io_uring.library import probe as probe_io_uring
+
+        support = probe_io_uring()
+        return Candidate(name, support.usable, support.reason)
     known = ", ".join(repr(each) for each in NAMES)
     raise ValueError(f"there is no backend {name!r}; choose from {known}")
 
@@ -48,6 +51,11 @@ def options_of(name: str) -> dict[str, str]:
     """The options that the backend `name` takes, each with what it means."""
     if name == "selectors":
         return {"selector": "epoll, kqueue, poll, select, or default: the best of them here"}
+    if name == "io_uring":
+        return {
+            "single_issuer": "True: only the thread that makes the port waits on it, which saves "
+            "the kernel some work (SINGLE_ISSUER, DEFER_TASKRUN)"
+        }
     return {}
 
 
@@ -69,8 +77,13 @@ def open_backend(
         from netpoll.backends.iocp.port import IocpPort
 
         return IocpPort(concurrency, max_inflight)
-    from netpoll.backends.selectors.engine import SelectorsEngine
     from netpoll.backends.software import SoftwarePort
+
+    if name == "io_uring":
+        from netpoll.backends.io_uring.engine import IoUringEngine
+
+        return SoftwarePort(lambda lock: IoUringEngine(lock, **options), concurrency, max_inflight)
+    from netpoll.backends.selectors.engine import SelectorsEngine
 
     return SoftwarePort(lambda lock: SelectorsEngine(lock, **options), concurrency, max_inflight)
 
@@ -87,4 +100,8 @@ def capabilities(name: str) -> Callable[[str], Capability]:
         from netpoll.backends.iocp.port import capability
 
         return capability
+    if name == "io_uring":
+        from netpoll.backends.io_uring import operations
+
+        return operations.capability
     return SelectorsEngine.capability

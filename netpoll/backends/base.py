@@ -217,6 +217,15 @@ class Engine(abc.ABC):
         so that Ctrl-C in between loses nothing.
         """
 
+    def flush(self) -> None:
+        """Hand queued starts to the kernel now. Only an engine that batches has any."""
+        return
+
+    def drain(self) -> list[AnyOverlapped]:
+        """The port closes, and every operation was cancelled: wait for those that did not end at
+        once, with a limit; what ended. Only an engine whose operations are the kernel's has any."""
+        return []
+
     @abc.abstractmethod
     def wake(self) -> None:
         """Make a `poll` that blocks return soon. Wakes coalesce."""

@@ -1,8 +1,8 @@
 """What Windows would say of a POSIX socket: the state and the verdicts that engines share.
 
-A POSIX socket forgets what Winsock remembers (that it was reset, that it was shut down), and says in
-one errno what are several things there. So each handle's record keeps what has to be remembered, and
-the functions here turn an errno into the status of Windows.
+A POSIX socket forgets what Winsock remembers (that it was reset, that it was shut down), and says
+in one errno what are several things there. So each handle's record keeps what has to be remembered,
+and the functions here turn an errno into the status of Windows.
 """
 
 from __future__ import annotations

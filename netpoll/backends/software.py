@@ -429,7 +429,9 @@ class SoftwarePort(Backend):
             return any(stopped)
 
     def flush(self) -> None:
-        return  # every start has gone to the system by the time it returns
+        with self._lock:
+            self._check_open()
+            self._engine.flush()
 
     def inflight(self) -> list[Inflight]:
         now = time.monotonic()
@@ -801,6 +803,8 @@ class SoftwarePort(Backend):
             for operation in self._pending():
                 if not self._stop(operation, nt.STATUS_CANCELLED):
                     self._finish(operation)
+            for operation in self._engine.drain():
+                self._finish(operation)
             # nobody can take these any more, so their end becomes visible now
             for packet in self._packets:
                 if isinstance(packet, Overlapped):

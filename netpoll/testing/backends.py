@@ -38,6 +38,9 @@ class Target:
 
     What real Windows and Wine decide differently is asserted only where this is true.
     """
+    readiness: bool = False
+    """Whether data stays in the socket until somebody waits on the port; elsewhere the kernel takes
+    it for the pending receive."""
 
     def open(self, **options: Any) -> CompletionPort:
         """A new port on exactly this backend.
@@ -65,7 +68,7 @@ def targets() -> tuple[Target, ...]:
             continue
         if name == "selectors":
             found += [
-                Target(f"selectors-{option}", name, {"selector": option})
+                Target(f"selectors-{option}", name, {"selector": option}, readiness=True)
                 for option, needed in SELECTOR_CLASSES.items()
                 if hasattr(selectors, needed)
             ]

@@ -39,7 +39,7 @@ def test_a_third_receive_does_not_overtake_two_that_wait(
     port.associate(near, "key")
     operations = [port.recv(near, 4), port.recv(near, 4)]
     far.sendall(b"11112222")
-    if target.emulated:  # a kernel's completion port has handed the data over already
+    if target.readiness:  # a kernel's completion port has handed the data over already
         wait_readable(near)
     operations.append(port.recv(near, 4))  # there is data, but it belongs to the first two
     completions = collect(port, 2)
@@ -123,7 +123,7 @@ def test_packets_taken_one_at_a_time_are_all_there(
         port.associate(near, key)
         port.recv(near, 10)
         far.sendall(b"%d" % key)
-    if target.emulated:
+    if target.readiness:
         wait_readable(*(near for near, _ in pairs))
     port.post(key=20)
     completions = collect(port, 21, batch=1)
@@ -289,7 +289,7 @@ def test_a_socket_that_is_always_ready_starves_no_other(
     operation = port.recv(busy, 1)
     port.recv(quiet, 1)
     quiet_far.sendall(b"x")
-    if target.emulated:
+    if target.readiness:
         wait_readable(busy, quiet)
     turns = 0
     while (completion := port.get(DEADLINE)) is not None and completion.key == "busy":

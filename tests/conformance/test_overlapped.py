@@ -101,7 +101,8 @@ def test_the_status_changes_when_the_packet_is_taken(
         port.associate(near, "key")
         operations.append(port.recv(near, 10))
         far.sendall(b"x")
-    wait_readable(*(near for near, _ in pairs))
+    if target.readiness:
+        wait_readable(*(near for near, _ in pairs))
     for taken in range(1, 4):
         assert len(port.get_many(1, DEADLINE)) == 1
         # the others have finished, which shows only when their packets are taken

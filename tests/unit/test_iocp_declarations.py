@@ -50,7 +50,9 @@ PARAMETER = re.compile(r"(.*\W)(\w+)")
 
 @pytest.fixture(scope="module")
 def script() -> dict[str, Any]:
-    return runpy.run_path(str(SCRIPT))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])  # the script adds to it
+        return runpy.run_path(str(SCRIPT))
 
 
 def python_type(c_type: str) -> str:
@@ -129,11 +131,13 @@ def test_a_stale_module_is_noticed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     main = script["main"]
-    monkeypatch.setitem(main.__globals__, "MODULE", tmp_path / "_ffi.py")
+    monkeypatch.setattr(script["ffi_module"], "ROOT", tmp_path)
+    module = tmp_path.joinpath(*script["NAME"].split(".")).with_suffix(".py")
+    module.parent.mkdir(parents=True)
     assert main(["--check"]) == 1  # there is none
     assert main([]) == 0
     assert main(["--check"]) == 0
-    with open(tmp_path / "_ffi.py", "a", encoding="ascii") as file:
+    with open(module, "a", encoding="ascii") as file:
         file.write("\n")
     assert main(["--check"]) == 1
     assert "run python tools/iocp_ffi.py" in capsys.readouterr().err

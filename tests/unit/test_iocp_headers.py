@@ -12,6 +12,7 @@ import re
 import runpy
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,9 @@ def available(bits: int) -> int:
 
 @pytest.fixture(scope="module")
 def cdef() -> dict[str, str]:
-    return runpy.run_path(str(SCRIPT))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])  # the script adds to it
+        return runpy.run_path(str(SCRIPT))
 
 
 def translate(bits: int, source: str, *options: str) -> str:

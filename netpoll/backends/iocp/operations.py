@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import buffers
 from netpoll import status as nt
-from netpoll.backends.iocp import addresses
+from netpoll.backends import addresses
 from netpoll.backends.iocp import constants as win
 from netpoll.backends.iocp.library import NULL, ffi
 from netpoll.overlapped import Opcode, Overlapped
@@ -293,7 +293,8 @@ def _peer_of(native: Native, size: int, sock: socket.socket) -> addresses.Addres
         # Wine has written none where the client closed without data (ACC-09)
         peer: addresses.Address = sock.getpeername()
         return peer
-    return addresses.unpack(bytes(ffi.buffer(remote[0], remote_size[0])))
+    known: addresses.Address = addresses.unpack(bytes(ffi.buffer(remote[0], remote_size[0])))
+    return known
 
 
 # -- connect ---------------------------------------------------------------------------------------

@@ -1,0 +1,634 @@
+"""The engine over io_uring: entries queue up, one system call hands them over and waits.
+
+A start appends its ready-made entry to a list, which goes to the kernel with the next wait. The
+first start of an operation goes at once, so that a program that starts one and then does something
+else is served as on Windows; `resubmit`, the path of hot loops, leaves it to the wait or to
+`flush`.
+
+The kernel ends the pending operations of a thread that exits, with ECANCELED. Nobody asked for
+that: such an operation is handed over again, by whoever sees it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import logging
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from netpoll import status as nt
+from netpoll.backends import sockets
+from netpoll.backends.base import Association, Capability, Engine
+from netpoll.backends.io_uring import constants as uring
+from netpoll.backends.io_uring import operations
+from netpoll.backends.io_uring.library import address_of
+from netpoll.backends.io_uring.lines import EndOfStream, Line
+from netpoll.backends.io_uring.operations import NEVER, Native
+from netpoll.backends.io_uring.ring import Ring
+from netpoll.backends.software import FAILURES, reacquire
+from netpoll.overlapped import Opcode, Overlapped
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    Operation = Overlapped[Any]
+
+_os: Any = os
+"""For names that are declared on Linux only."""
+_logger = logging.getLogger("netpoll")
+
+PENDING: Final = nt.STATUS_PENDING
+PATIENCE: Final = 0.05
+"""Seconds to wait for the end of what was cancelled, where the caller has to know it. It usually is
+there at once; another thread that has handed the operation over may have to run first."""
+DRAIN: Final = 5.0
+"""Seconds to wait, when the port closes, for the ends of what was cancelled."""
+WAKE: Final = 0
+"""The token of the read that other threads end a wait with."""
+IGNORED: Final = 1
+"""The token of what nobody looks at the completion of."""
+
+_engines: weakref.WeakSet[IoUringEngine] = weakref.WeakSet()
+_left_over: list[Any] = []
+"""Operations that the kernel did not give back, with their ring: it may still write there."""
+
+
+class Channel(sockets.SocketAssociation):
+    """A handle with its two lines."""
+
+    __slots__ = ()
+
+    def __init__(self, handle: socket.socket, fd: int) -> None:
+        super().__init__(handle, fd, Line(), Line())
+
+
+class _Wake:
+    """Stands in the table for the read of the eventfd."""
+
+    _least = NEVER
+
+
+class IoUringEngine(Engine):
+    """OVERLAPPED operations as the kernel's own."""
+
+    __slots__ = (
+        "__weakref__",
+        "_again",
+        "_batch",
+        "_begin_again",
+        "_blocked",
+        "_finished",
+        "_lock",
+        "_owner",
+        "_paused",
+        "_polls",
+        "_queued",
+        "_ring",
+        "_scarce",
+        "_table",
+        "_tokens",
+        "_urgent",
+        "_wake_buffer",
+        "_wake_entry",
+        "_wake_fd",
+        "_wake_pending",
+        "_wakes",
+        "_woken",
+    )
+
+    name = "io_uring"
+
+    def __init__(self, lock: threading.RLock, single_issuer: bool = False) -> None:
+        if not isinstance(single_issuer, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"single_issuer is True or False, not {single_issuer!r}")
+        self._lock = lock
+        self._ring = Ring(single_issuer=single_issuer)
+        self._owner = threading.get_ident() if single_issuer else None
+        """The only thread that may hand operations over and wait."""
+        self._table: list[Any] = [_Wake(), None]
+        """What the kernel has, by token."""
+        self._tokens: list[int] = []
+        """Those that are free."""
+        self._queued: list[bytearray] = []
+        """Entries for the next system call."""
+        self._batch: list[tuple[int, int, int]] = []
+        """Completions taken from the ring and not looked at yet."""
+        self._again: list[Operation] = []
+        """Operations to be handed over once more."""
+        self._finished: list[Operation] = []
+        self._paused: dict[Channel, tuple[Operation, float]] = {}
+        """Listeners without a descriptor for the next connection, and when to try again."""
+        self._scarce = False
+        self._urgent = False
+        """Entries are queued that should not have to wait for the next wait."""
+        self._blocked = False
+        self._woken = False
+        self._polls = 0
+        self._wakes = 0
+        self._wake_fd = _os.eventfd(0)
+        self._wake_buffer = bytearray(8)
+        self._wake_entry = bytearray(uring.SQE_SIZE)
+        operations.SQE.pack_into(
+            self._wake_entry,
+            0,
+            uring.IORING_OP_READ,
+            0,
+            0,
+            self._wake_fd,
+            0,
+            address_of(self._wake_buffer),
+            8,
+            0,
+            WAKE,
+        )
+        self._wake_pending = False
+        self._begin_again = self._make_begin()
+        _engines.add(self)
+
+    # -- handles -----------------------------------------------------------------------------------
+
+    def attach(self, handle: Any, fd: int) -> Channel:
+        handle.setblocking(False)
+        return Channel(handle, fd)
+
+    def detach(self, association: Association) -> list[Operation]:
+        channel = cast("Channel", association)
+        handle = channel.handle()
+        receiving = channel.reading.head is not None and channel.stream
+        if (
+            receiving
+            and handle is not None
+            and channel.writing.refusal != nt.STATUS_PIPE_DISCONNECTED
+        ):
+            sockets.make_abortive(handle)
+        self._paused.pop(channel, None)
+        channel.closing = False
+        channel.refuse(nt.STATUS_INVALID_HANDLE)
+        pending = self.pending(channel)
+        for operation in pending:
+            self._stop(operation, sockets.status_of_close(operation))
+        self._await(pending)
+        ended = [each for each in pending if each._final != PENDING]
+        # in place: a poll in another thread holds this list while it waits
+        self._finished[:] = [each for each in self._finished if each._association is not channel]
+        return ended
+
+    def shutdown(self, association: Association, how: int) -> None:
+        channel = cast("Channel", association)
+        sockets.shutdown(channel, how)
+        if channel.closing:
+            channel.closing = False
+            channel.writing.wait(EndOfStream(channel))
+
+    def refuse(self, association: Association, status: int) -> None:
+        cast("Channel", association).refuse(status)
+
+    # -- starting ----------------------------------------------------------------------------------
+
+    def prepare(self, operation: Operation) -> None:
+        if operation.handle.gettimeout() != 0:
+            operation.handle.setblocking(False)  # somebody changed it since (XFER-05)
+        try:
+            token = self._tokens.pop()
+        except IndexError:
+            token = len(self._table)
+            self._table.append(None)
+        native = Native(token, self._tokens)
+        operations.prepare(operation, native)
+        if operation.opcode is Opcode.CONNECT:
+            operation._begin = self._begin_connect
+            return
+        operation._begin = self._begin_first
+
+    def _make_begin(self) -> Callable[[Operation], bool]:
+        """The hot path of a start, over closed-over names, as in `SoftwarePort`."""
+        table, append = self._table, self._queued.append
+
+        def begin(operation: Operation) -> bool:
+            line = operation._queue
+            if line.refusal:
+                operation._final = line.refusal
+                return True
+            # the number in the entry must still be this socket's; asking _closed costs 40 ns less
+            # than fileno(), which then has the last word
+            handle = operation.handle
+            if handle._closed and handle.fileno() != operation._association.fd:
+                operation._final = nt.STATUS_INVALID_HANDLE
+                return True
+            native = operation._native
+            if native.cause:
+                native.cause = 0
+            if line.head is not None:
+                line.wait(operation)
+                return False
+            if operation._size != native.size:
+                operations.write_size(operation)
+            line.head = operation
+            table[native.token] = operation
+            append(native.entry)
+            if self._blocked:
+                self.wake()
+            return False
+
+        return begin
+
+    def _begin_first(self, operation: Operation) -> bool:
+        """The first start goes to the kernel at once; what it can tell by then, it tells."""
+        operation._begin = self._begin_again
+        line = operation._queue
+        if (
+            operation._call is operations.finish_probe
+            and not (line.refusal or line.head)
+            and operations.finish_probe(operation, 0)
+        ):
+            return True  # of a socket without a connection the kernel would not tell
+        # no need to wake the waiting thread: this one makes the system call
+        blocked, self._blocked = self._blocked, False
+        try:
+            if operation._begin(operation):
+                return True
+        finally:
+            self._blocked = blocked
+        if line.head is operation:
+            self.flush()
+        return self._ended_inline(operation)
+
+    def _begin_connect(self, operation: Operation) -> bool:
+        channel = cast("Channel", operation._association)
+        if channel.writing.refusal:
+            operation._final = channel.writing.refusal
+            return True
+        channel.writing.head = operation
+        # transfers are refused meanwhile, as on Windows (CON-09)
+        channel.refuse(nt.STATUS_INVALID_CONNECTION)
+        self._hand_over(operation)
+        self.flush()
+        # a connect's verdict is never seen within its start, even where the system knows at once
+        # (CON-04)
+        if operation._final == PENDING or sockets.is_verdict(operation._final):
+            return False
+        return self._ended_inline(operation)
+
+    def _ended_inline(self, operation: Operation) -> bool:
+        if operation._final == PENDING:
+            return False
+        plain = operation._plain_on is not None and not operation._skips
+        if plain and operation._final < FAILURES:
+            return False  # its packet goes behind those that poll has to tell of first
+        self._forget_finished(operation)
+        return True
+
+    def _forget_finished(self, operation: Operation) -> None:
+        self._finished[:] = [each for each in self._finished if each is not operation]
+
+    def _hand_over(self, operation: Operation) -> None:
+        native: Native = operation._native
+        if native.size != operation._size and operation.opcode is not Opcode.CONNECT:
+            operations.write_size(operation)
+        self._table[native.token] = operation
+        self._queued.append(native.entry)
+        self._urgent = True
+
+    def _may_call(self) -> bool:
+        return self._owner is None or self._owner == threading.get_ident()
+
+    def flush(self) -> None:
+        if not self._may_call():
+            self.wake()  # the owner's next wait takes it along
+            return
+        self._urgent = True
+        while self._urgent:
+            self._urgent = False
+            self._submit()
+            self._take_in()
+        self._nudge()
+
+    def _submit(self) -> None:
+        queued, ring = self._queued, self._ring
+        while queued or ring.unsubmitted():
+            ring.push(queued)
+            before = ring.unsubmitted()
+            ring.submit()
+            if ring.unsubmitted() == before:
+                return  # the kernel has no room: it takes them when completions were taken
+
+    def _nudge(self) -> None:
+        """Another thread may be on its way into its wait, and the completions that would have ended
+        that were taken by this one."""
+        if not self._blocked:
+            return
+        if not self._wake_pending:
+            self._arm_wake()
+            self._submit()
+            self.wake()
+        elif self._finished:
+            self.wake()
+
+    def _arm_wake(self) -> None:
+        self._wake_pending = True
+        self._queued.append(self._wake_entry)
+
+    # -- cancelling --------------------------------------------------------------------------------
+
+    def cancel(self, operation: Operation, status: int) -> bool:
+        if operation._native.cause or not self._stop(operation, status):
+            return False
+        self._await([operation])
+        if operation._final != PENDING:
+            self._forget_finished(operation)
+        elif self._blocked:
+            self.wake()
+        return True
+
+    def _stop(self, operation: Operation, status: int) -> bool:
+        """Ask for the end of an operation; whether there was anything to ask for."""
+        if operation._final != PENDING:
+            return False
+        native: Native = operation._native
+        if operation._queue.remove(operation) or self._unpause(operation):
+            self._end(operation, status)
+            return True
+        if self._table[native.token] is not operation and operation not in self._again:
+            return False
+        native.cause = status
+        if self._may_call():
+            self._submit()
+            self._ring.cancel(native.token)
+        else:
+            entry = bytearray(uring.SQE_SIZE)
+            operations.SQE.pack_into(
+                entry, 0, uring.IORING_OP_ASYNC_CANCEL, 0, 0, -1, 0, native.token, 0, 0, IGNORED
+            )
+            self._queued.append(entry)
+            self.wake()
+        return True
+
+    def _await(self, stopped: list[Operation]) -> None:
+        """Give what was stopped a moment to end."""
+        deadline = time.monotonic() + PATIENCE
+        self._take_in()
+        while any(each._final == PENDING for each in stopped) and self._may_call():
+            if time.monotonic() >= deadline:
+                break  # poll will return it
+            self._ring.wait(0.001)
+            self._take_in()
+        if self._urgent:
+            self.flush()
+        self._nudge()
+
+    def _end(self, operation: Operation, status: int) -> None:
+        """End an operation that the kernel has nothing of."""
+        operation._final = status
+        operation.transferred = 0
+
+    def pending(self, association: Association) -> list[Operation]:
+        channel = cast("Channel", association)
+        heads = [line.head for line in (channel.reading, channel.writing) if line.head is not None]
+        return [
+            *heads[:1],
+            *channel.reading.waiting(),
+            *heads[1:],
+            *channel.writing.waiting(),
+            *channel.first_receives,
+            *(each for each in self._finished if each._association is channel),
+        ]
+
+    # -- waiting -----------------------------------------------------------------------------------
+
+    def poll(self, timeout: float | None) -> list[Operation]:
+        finished = self._finished
+        if finished or self._batch:
+            timeout = 0
+        if self._paused:
+            pause = max(0.0, min(when for _, when in self._paused.values()) - time.monotonic())
+            timeout = pause if timeout is None else min(timeout, pause)
+        if not self._may_call():
+            raise RuntimeError(
+                "this port was made with single_issuer=True: only the thread that made it may wait"
+            )
+        if not self._wake_pending:
+            self._arm_wake()
+        self._polls += 1
+        ring, queued, lock = self._ring, self._queued, self._lock
+        ring.push(queued)
+        if queued:
+            self._submit()
+        self._blocked = True
+        lock.release()
+        try:
+            ring.wait(timeout)
+        finally:
+            try:
+                lock.acquire()
+            except BaseException:  # Ctrl-C while another thread had it
+                if not lock._is_owned():  # type: ignore[attr-defined]
+                    reacquire(lock)
+                raise
+            finally:
+                self._blocked = False
+        self._take_in()
+        if self._paused:
+            self._resume()
+        if self._urgent:
+            self.flush()
+        return finished
+
+    def _take_in(self) -> None:
+        """Look at the completions that are there."""
+        batch, table = self._batch, self._table
+        self._ring.take(batch)
+        append = self._finished.append
+        try:
+            for token, result, _ in batch:
+                operation = table[token]
+                if operation is None:
+                    continue
+                if result >= operation._least:
+                    operation.transferred = result
+                    operation._final = 0
+                    line = operation._queue
+                    if line.rest:
+                        self._advance(line)
+                    else:
+                        line.head = None
+                    table[token] = None
+                    append(operation)
+                else:
+                    self._settle(token, operation, result)
+        except BaseException:
+            # Ctrl-C: what was looked at is not in the table any more
+            batch[:] = [each for each in batch if table[each[0]] is not None]
+            raise
+        batch.clear()
+        again = self._again
+        while again:
+            operation = again[-1]
+            table[operation._native.token] = operation
+            self._queued.append(operation._native.entry)
+            again.pop()
+            self._urgent = True
+
+    def _settle(self, token: int, operation: Any, result: int) -> None:
+        """A completion that is not plain success."""
+        if token == WAKE:
+            self._woken = self._wake_pending = False
+            return
+        native: Native = operation._native
+        if native.cause and (result < 0 or operation.opcode is Opcode.SEND):
+            self._end(operation, native.cause)  # what went out of a send does not count (SEND-08)
+            native.size = -1
+        elif result in (-errno.ECANCELED, -errno.EINTR, -errno.EAGAIN):
+            # the thread that had handed it over has exited
+            self._once_more(token, operation)
+            return
+        elif -result in sockets.SCARCE and operation.opcode is Opcode.ACCEPT:
+            self._pause(token, operation, -result)
+            return
+        elif not operation._call(operation, result):
+            if operation._call is operations.finish_first_receive:
+                self._move(operation)
+            self._once_more(token, operation)
+            return
+        self._leave(operation)
+        self._table[token] = None
+        self._finished.append(operation)
+
+    def _once_more(self, token: int, operation: Operation) -> None:
+        self._again.append(operation)
+        self._table[token] = None
+
+    def _leave(self, operation: Operation) -> None:
+        """The operation has ended: the next of its line gets its turn."""
+        channel = cast("Channel", operation._association)
+        if operation.opcode is Opcode.CONNECT:
+            if channel.writing.refusal == nt.STATUS_INVALID_CONNECTION:
+                channel.refuse(0)
+        elif operation in channel.first_receives:
+            channel.first_receives.remove(operation)
+            if operation._final >= FAILURES:
+                operation._value[0].close()
+                operation._value = None
+            operations.write_accept(operation)
+            return
+        if operation._queue.head is operation:
+            self._advance(operation._queue)
+
+    def _advance(self, line: Line) -> None:
+        following = line.advance()
+        if isinstance(following, EndOfStream):
+            line.head = None
+            sockets.send_fin(following.record)
+        elif following is not None:
+            self._hand_over(following)
+
+    def _move(self, operation: Operation) -> None:
+        """An accept has its connection and waits for data on it; the next accept gets its turn."""
+        channel = cast("Channel", operation._association)
+        channel.first_receives.append(operation)
+        self._advance(channel.reading)
+
+    # -- scarcity ----------------------------------------------------------------------------------
+
+    def _pause(self, token: int, operation: Operation, number: int) -> None:
+        """No descriptor for the next connection: try again a little later."""
+        if not self._scarce:
+            self._scarce = True
+            _logger.warning(
+                "accepting pauses until a descriptor is free: %s; "
+                "raise the limit (ulimit -n) or close connections",
+                os.strerror(number),
+            )
+        channel = cast("Channel", operation._association)
+        self._paused[channel] = operation, time.monotonic() + sockets.SCARCITY_PAUSE
+        self._table[token] = None
+
+    def _resume(self) -> None:
+        now = time.monotonic()
+        for channel, (operation, when) in list(self._paused.items()):
+            if when <= now:
+                del self._paused[channel]
+                self._hand_over(operation)
+
+    def _unpause(self, operation: Operation) -> bool:
+        channel = cast("Channel", operation._association)
+        paused = self._paused.get(channel)
+        if paused is None or paused[0] is not operation:
+            return False
+        del self._paused[channel]
+        self._advance(channel.reading)
+        return True
+
+    # -- the engine as a whole ---------------------------------------------------------------------
+
+    def wake(self) -> None:
+        if self._blocked and not self._woken:
+            self._woken = True
+            self._wakes += 1
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        with contextlib.suppress(OSError):  # closed: nobody is left to wake
+            _os.eventfd_write(self._wake_fd, 1)
+
+    def drain(self) -> list[Operation]:
+        """Every operation has been cancelled, and the port is about to close: wait for their
+        ends."""
+        pending = self._in_kernel()
+        deadline = time.monotonic() + DRAIN
+        while self._may_call() and any(each._final == PENDING for each in pending):
+            if time.monotonic() >= deadline:
+                break
+            self._await(pending)
+        left = [each for each in pending if each._final == PENDING]
+        if left:
+            _logger.error("the kernel does not give back: %s", ", ".join(map(repr, left)))
+            _left_over.extend((*left, self._ring))
+            for operation in left:
+                self._end(operation, nt.STATUS_CANCELLED)
+        return pending
+
+    def _in_kernel(self) -> list[Operation]:
+        return [each for each in self._table[IGNORED:] if each is not None]
+
+    def close(self) -> None:
+        _engines.discard(self)
+        if self._may_call():
+            self._ring.cancel(WAKE)
+        if not any(each is self._ring for each in _left_over):
+            self._ring.close()
+        os.close(self._wake_fd)
+
+    def stats(self) -> dict[str, int]:
+        return {"polls": self._polls, "wakes": self._wakes, "enters": self._ring.enters}
+
+    @staticmethod
+    def capability(opcode: str) -> Capability:
+        return operations.capability(opcode)
+
+
+def _in_child() -> None:
+    """After fork(): the rings are the parent's."""
+    for engine in list(_engines):
+        engine._ring.abandon()
+    _engines.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Whatever is pending when the interpreter ends must not write to memory that is gone."""
+    for engine in list(_engines):
+        with engine._lock:
+            for operation in engine._in_kernel():
+                engine._stop(operation, nt.STATUS_CANCELLED)
+            engine.drain()
+            engine.close()
