@@ -5,14 +5,31 @@ import os
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra")
 
 
+@dataclass(frozen=True)
+class Library:
+    """What a program needs besides libc."""
+
+    header: str
+    flag: str
+    cure: str
+
+
+LIBRARIES = {
+    "echo_io_uring.c": Library(
+        "liburing.h", "-luring", "liburing is not installed (Debian: apt-get install liburing-dev)"
+    )
+}
+
+
 class CannotCompile(Exception):
-    """No C compiler, or it refused; the message says what to do."""
+    """No C compiler or library, or it refused; the message says what to do."""
 
 
 def compiler() -> str:
@@ -43,10 +60,12 @@ def build(source: str) -> Path:
     # Another run may be compiling the same file: only a finished program takes the name.
     with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
         output = Path(scratch) / path.stem
-        result = subprocess.run(
-            [compiler(), *FLAGS, "-o", output, path], capture_output=True, text=True, check=False
-        )
+        library = LIBRARIES.get(source)
+        command = [compiler(), *FLAGS, "-o", output, path, *([library.flag] if library else [])]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
+            if library and f"{library.header}: No such file" in result.stderr:
+                raise CannotCompile(library.cure)
             raise CannotCompile(f"{source}: {result.stderr.strip()}")
         output.replace(program)
     return program

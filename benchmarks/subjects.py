@@ -72,6 +72,7 @@ def _asyncio_like(loop: str, style: str, about: str, *, extra: bool = False) -> 
 
 
 SUBJECTS = (
+    Subject("netpoll-io_uring", "netpoll, io_uring backend", "netpoll_echo", ("io_uring",)),
     Subject("netpoll-selectors", "netpoll, selectors backend", "netpoll_echo", ("selectors",)),
     _asyncio_like("asyncio", "protocol", "transports and a Protocol"),
     _asyncio_like("asyncio", "streams", "streams"),
@@ -83,6 +84,7 @@ SUBJECTS = (
     Subject("trio", "trio, socket streams", "trio_streams", package="trio"),
     Subject("gevent", "gevent, cooperative sockets", "gevent_server", package="gevent"),
     Subject("c-epoll", "C, epoll: the floor", source="echo_epoll.c"),
+    Subject("c-io_uring", "C, io_uring through liburing", source="echo_io_uring.c"),
 )
 
 
