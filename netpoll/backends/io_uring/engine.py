@@ -82,6 +82,7 @@ class IoUringEngine(Engine):
         "_again",
         "_batch",
         "_begin_again",
+        "_begin_send",
         "_blocked",
         "_finished",
         "_lock",
@@ -93,6 +94,7 @@ class IoUringEngine(Engine):
         "_scarce",
         "_table",
         "_tokens",
+        "_turn",
         "_urgent",
         "_wake_buffer",
         "_wake_entry",
@@ -148,7 +150,9 @@ class IoUringEngine(Engine):
             WAKE,
         )
         self._wake_pending = False
-        self._begin_again = self._make_begin()
+        self._begin_again = self._make_begin(sends=False)
+        self._begin_send = self._make_begin(sends=True)
+        self._turn = self._ring.make_turn(lock.release, self._after_wait)
         _engines.add(self)
 
     # -- handles -----------------------------------------------------------------------------------
@@ -206,9 +210,9 @@ class IoUringEngine(Engine):
             return
         operation._begin = self._begin_first
 
-    def _make_begin(self) -> Callable[[Operation], bool]:
+    def _make_begin(self, *, sends: bool) -> Callable[[Operation], bool]:
         """The hot path of a start, over closed-over names, as in `SoftwarePort`."""
-        table, append = self._table, self._queued.append
+        table, append, ring = self._table, self._queued.append, self._ring
 
         def begin(operation: Operation) -> bool:
             line = operation._queue
@@ -222,16 +226,16 @@ class IoUringEngine(Engine):
                 operation._final = nt.STATUS_INVALID_HANDLE
                 return True
             native = operation._native
-            if native.cause:
-                native.cause = 0
             if line.head is not None:
                 line.wait(operation)
                 return False
             if operation._size != native.size:
-                operations.write_size(operation)
+                operations.write_entry(operation)
             line.head = operation
             table[native.token] = operation
             append(native.entry)
+            if sends:
+                ring.expected += 1
             if self._blocked:
                 self.wake()
             return False
@@ -240,7 +244,8 @@ class IoUringEngine(Engine):
 
     def _begin_first(self, operation: Operation) -> bool:
         """The first start goes to the kernel at once; what it can tell by then, it tells."""
-        operation._begin = self._begin_again
+        sends = operation.opcode is Opcode.SEND
+        operation._begin = self._begin_send if sends else self._begin_again
         line = operation._queue
         if (
             operation._call is operations.finish_probe
@@ -290,7 +295,7 @@ class IoUringEngine(Engine):
     def _hand_over(self, operation: Operation) -> None:
         native: Native = operation._native
         if native.size != operation._size and operation.opcode is not Opcode.CONNECT:
-            operations.write_size(operation)
+            operations.write_entry(operation)
         self._table[native.token] = operation
         self._queued.append(native.entry)
         self._urgent = True
@@ -311,6 +316,7 @@ class IoUringEngine(Engine):
 
     def _submit(self) -> None:
         queued, ring = self._queued, self._ring
+        ring.expected = 0
         while queued or ring.unsubmitted():
             ring.push(queued)
             before = ring.unsubmitted()
@@ -348,15 +354,18 @@ class IoUringEngine(Engine):
 
     def _stop(self, operation: Operation, status: int) -> bool:
         """Ask for the end of an operation; whether there was anything to ask for."""
+        if self._again:
+            self._take_in()  # Ctrl-C has left it there
         if operation._final != PENDING:
             return False
         native: Native = operation._native
         if operation._queue.remove(operation) or self._unpause(operation):
             self._end(operation, status)
             return True
-        if self._table[native.token] is not operation and operation not in self._again:
+        if self._table[native.token] is not operation:
             return False
         native.cause = status
+        operation._least = NEVER  # so that its end is looked at
         if self._may_call():
             self._submit()
             self._ring.cancel(native.token)
@@ -415,34 +424,34 @@ class IoUringEngine(Engine):
         if not self._wake_pending:
             self._arm_wake()
         self._polls += 1
-        ring, queued, lock = self._ring, self._queued, self._lock
-        ring.push(queued)
-        if queued:
-            self._submit()
         self._blocked = True
-        lock.release()
-        try:
-            ring.wait(timeout)
-        finally:
-            try:
-                lock.acquire()
-            except BaseException:  # Ctrl-C while another thread had it
-                if not lock._is_owned():  # type: ignore[attr-defined]
-                    reacquire(lock)
-                raise
-            finally:
-                self._blocked = False
-        self._take_in()
+        self._turn(self._queued, self._batch, timeout)
+        self._look_at_batch()
         if self._paused:
             self._resume()
         if self._urgent:
             self.flush()
         return finished
 
+    def _after_wait(self) -> None:
+        """Take the port's lock back."""
+        lock = self._lock
+        try:
+            lock.acquire()
+        except BaseException:  # Ctrl-C while another thread had it
+            if not lock._is_owned():  # type: ignore[attr-defined]
+                reacquire(lock)
+            raise
+        finally:
+            self._blocked = False
+
     def _take_in(self) -> None:
         """Look at the completions that are there."""
+        self._ring.take(self._batch)
+        self._look_at_batch()
+
+    def _look_at_batch(self) -> None:
         batch, table = self._batch, self._table
-        self._ring.take(batch)
         append = self._finished.append
         try:
             for token, result, _ in batch:
@@ -480,9 +489,8 @@ class IoUringEngine(Engine):
             self._woken = self._wake_pending = False
             return
         native: Native = operation._native
-        if native.cause and (result < 0 or operation.opcode is Opcode.SEND):
-            self._end(operation, native.cause)  # what went out of a send does not count (SEND-08)
-            native.size = -1
+        if native.cause:
+            self._end_cancelled(operation, result)
         elif result in (-errno.ECANCELED, -errno.EINTR, -errno.EAGAIN):
             # the thread that had handed it over has exited
             self._once_more(token, operation)
@@ -499,6 +507,19 @@ class IoUringEngine(Engine):
         self._table[token] = None
         self._finished.append(operation)
 
+    def _end_cancelled(self, operation: Operation, result: int) -> None:
+        """Whichever came first, the cancel or what was waited for (CAN-05)."""
+        native: Native = operation._native
+        status, native.cause = native.cause, 0
+        native.size = -1  # the entry is to be written anew for the next start
+        partly = operation.opcode is Opcode.SEND and native.moved + result < operation._size
+        # what went out of a send that was cut off does not count (SEND-08)
+        if result < 0 or partly or not operation._call(operation, result):
+            self._end(operation, status)
+            if operation.opcode is Opcode.ACCEPT and operation._value is not None:
+                operation._value[0].close()  # it went on to wait for data
+                operation._value = None
+
     def _once_more(self, token: int, operation: Operation) -> None:
         self._again.append(operation)
         self._table[token] = None
@@ -511,10 +532,10 @@ class IoUringEngine(Engine):
                 channel.refuse(0)
         elif operation in channel.first_receives:
             channel.first_receives.remove(operation)
-            if operation._final >= FAILURES:
+            if operation._final >= FAILURES and operation._value is not None:
                 operation._value[0].close()
                 operation._value = None
-            operations.write_accept(operation)
+            operations.write_entry(operation)
             return
         if operation._queue.head is operation:
             self._advance(operation._queue)

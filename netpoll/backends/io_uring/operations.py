@@ -126,15 +126,15 @@ def prepare(operation: Operation, native: Native) -> None:
         write_receive(operation, record)
 
 
-def write_size(operation: Operation) -> None:
-    """The operation is to work on another number of bytes than the last time."""
-    record = sockets.association_of(operation)
+def write_entry(operation: Operation) -> None:
+    """Write the entry for what the operation is to do next: on another number of bytes, or from the
+    beginning again."""
     if operation.opcode is Opcode.SEND:
         write_send(operation)
-    elif operation._queue is record.reading and operation.opcode is not Opcode.ACCEPT:
-        write_receive(operation, record)
+    elif operation.opcode is Opcode.ACCEPT:
+        write_accept(operation)
     else:
-        operation._native.size = operation._size
+        write_receive(operation, sockets.association_of(operation))
 
 
 # -- receive ---------------------------------------------------------------------------------------
@@ -169,6 +169,9 @@ def write_receive(operation: Operation, record: sockets.SocketAssociation) -> No
 def finish_receive(operation: Operation, result: int) -> bool:
     if result < 0:
         sockets.fail(operation, -result)
+    elif result:
+        operation.transferred = result
+        operation._final = 0
     else:
         sockets.end_of_stream(operation)
     return True
