@@ -82,7 +82,6 @@ class IoUringEngine(Engine):
         "_again",
         "_batch",
         "_begin_again",
-        "_begin_send",
         "_blocked",
         "_finished",
         "_lock",
@@ -150,8 +149,7 @@ class IoUringEngine(Engine):
             WAKE,
         )
         self._wake_pending = False
-        self._begin_again = self._make_begin(sends=False)
-        self._begin_send = self._make_begin(sends=True)
+        self._begin_again = self._make_begin()
         self._turn = self._ring.make_turn(lock.release, self._after_wait)
         _engines.add(self)
 
@@ -210,7 +208,7 @@ class IoUringEngine(Engine):
             return
         operation._begin = self._begin_first
 
-    def _make_begin(self, *, sends: bool) -> Callable[[Operation], bool]:
+    def _make_begin(self) -> Callable[[Operation], bool]:
         """The hot path of a start, over closed-over names, as in `SoftwarePort`."""
         table, append, ring = self._table, self._queued.append, self._ring
 
@@ -234,18 +232,63 @@ class IoUringEngine(Engine):
             line.head = operation
             table[native.token] = operation
             append(native.entry)
-            if sends:
-                ring.expected += 1
+            ring.expected += native.sends
             if self._blocked:
                 self.wake()
             return False
 
         return begin
 
+    def make_resubmit(
+        self, port: Any, general: Callable[..., Operation]
+    ) -> Callable[..., Operation]:
+        """What `SoftwarePort.resubmit` and `begin` do where nothing stands in the way, in one
+        function: 130 ns an operation less."""
+        acquire, release, lock = self._lock.acquire, self._lock.release, self._lock
+        table, append, ring, begin = self._table, self._queued.append, self._ring, self._begin_again
+        pending = PENDING
+
+        def resubmit(overlapped: Operation, size: int | None = None) -> Operation:
+            if overlapped._in_use:
+                overlapped._refuse_use()
+            if size is not None and size != overlapped._size:
+                overlapped._resize(size)
+            try:
+                acquire()
+                line = overlapped._queue
+                if (
+                    overlapped._plain_on is port
+                    and overlapped._begin is begin
+                    and line.head is None
+                    and not line.refusal
+                    and not overlapped.handle._closed
+                ):
+                    native = overlapped._native
+                    if overlapped._size != native.size:
+                        operations.write_entry(overlapped)
+                    overlapped._in_use = True
+                    overlapped.done = False
+                    overlapped._final = pending
+                    overlapped._since = port._now
+                    line.head = overlapped
+                    table[native.token] = overlapped
+                    append(native.entry)
+                    ring.expected += native.sends
+                    if self._blocked:
+                        self.wake()
+                    return overlapped
+            finally:
+                try:
+                    release()
+                except RuntimeError:  # Ctrl-C while waiting for the lock: it never was ours
+                    assert not lock._is_owned()  # type: ignore[attr-defined]
+            return general(overlapped)
+
+        return resubmit
+
     def _begin_first(self, operation: Operation) -> bool:
         """The first start goes to the kernel at once; what it can tell by then, it tells."""
-        sends = operation.opcode is Opcode.SEND
-        operation._begin = self._begin_send if sends else self._begin_again
+        operation._begin = self._begin_again
         line = operation._queue
         if (
             operation._call is operations.finish_probe
@@ -380,9 +423,11 @@ class IoUringEngine(Engine):
 
     def _await(self, stopped: list[Operation]) -> None:
         """Give what was stopped a moment to end."""
+        if not self._may_call():
+            return  # nor take completions away from the owner, who could not be woken then
         deadline = time.monotonic() + PATIENCE
         self._take_in()
-        while any(each._final == PENDING for each in stopped) and self._may_call():
+        while any(each._final == PENDING for each in stopped):
             if time.monotonic() >= deadline:
                 break  # poll will return it
             self._ring.wait(0.001)

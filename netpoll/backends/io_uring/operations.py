@@ -67,7 +67,7 @@ def capability(opcode: str) -> Capability:
 class Native:
     """What the kernel is given for one operation, and keeps until its completion is taken."""
 
-    __slots__ = ("cause", "entry", "kept", "moved", "size", "token", "tokens", "words")
+    __slots__ = ("cause", "entry", "kept", "moved", "sends", "size", "token", "tokens", "words")
 
     def __init__(self, token: int, tokens: list[int]) -> None:
         self.token = token
@@ -81,6 +81,8 @@ class Native:
         """How many bytes of the buffers the entry speaks of."""
         self.moved = 0
         """What went out so far, of a send that took more than one entry."""
+        self.sends = 0
+        """1 of a send, which usually ends as soon as it is handed over."""
         self.cause = 0
         """Why it was cancelled: the status that it is to end with."""
 
@@ -232,6 +234,7 @@ def write_send(operation: Operation) -> None:
     native: Native = operation._native
     size = native.size = operation._size
     native.moved = 0
+    native.sends = 1
     operation._least = size or NEVER
     operation._call = finish_send
     flags = operation.flags & ~sockets.DONTWAIT | MSG_WAITALL | sockets.NOSIGNAL

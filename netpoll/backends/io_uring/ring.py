@@ -63,7 +63,6 @@ class Ring:
     __slots__ = (
         "_argument",
         "_argument_address",
-        "_hope",
         "_barrier",
         "_cq_head",
         "_cq_head_word",
@@ -72,6 +71,7 @@ class Ring:
         "_cq_tail_word",
         "_cqes",
         "_enter",
+        "_hope",
         "_last_error",
         "_maps",
         "_sq_head_word",
