@@ -2,35 +2,66 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cells, environment, native, progress, report, runner, subjects
+from benchmarks import cells, environment, native, plots, progress, report, runner, subjects
+from benchmarks.cells import Cell
 from benchmarks.processes import Placement, raise_file_limit
 from benchmarks.results import Results
 from benchmarks.runner import Settings
-
-QUICK = Settings(launches=1, rounds=3, seconds=0.25, warmup=0.1)
-FULL = Settings(launches=3, rounds=3, seconds=0.7, warmup=0.3)
+from benchmarks.subjects import Subject
 
 DESCRIPTION = """\
-Measures what one message of a TCP echo costs the server in CPU time: netpoll beside asyncio,
-uvloop, trio, gevent and C. Server and load generator run on one CPU each; the load (in C, compiled
-on first use) checks every byte that comes back. In each round every subject has its turn; ratios
-are taken within a round, and the median is shown with the smallest and the largest. The tables are
-Markdown on standard output, progress is on standard error. Ctrl-C stops, and prints what is there.
+Measures what TCP servers cost in CPU time, message by message: netpoll beside asyncio, uvloop,
+rloop, trio, gevent and C. Server and load generator run on one CPU each; the load (in C, compiled
+on first use) checks what comes back. In each round every subject has its turn; ratios are taken
+within a round, and the median is shown with the smallest and the largest. The tables are Markdown
+on standard output, progress is on standard error. Ctrl-C stops, and prints what is there.
 """
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A size of run: how long, which cells, which subjects."""
+
+    about: str
+    settings: Settings
+    cell: Callable[[Cell], bool]
+    subject: Callable[[Subject], bool]
+
+
+PRESETS = {
+    "quick": Preset(
+        "the main cells, about two minutes (the default)",
+        Settings(launches=1, rounds=3, seconds=0.2, warmup=0.1),
+        lambda cell: cell.quick,
+        lambda subject: not subject.extra,
+    ),
+    "targets": Preset(
+        "the cells and subjects of netpoll's targets, about eight minutes",
+        Settings(launches=2, rounds=3, seconds=0.4, warmup=0.2),
+        lambda cell: cell.target,
+        lambda subject: subject.target,
+    ),
+    "full": Preset(
+        "every cell and subject, about 25 minutes",
+        Settings(launches=2, rounds=3, seconds=0.4, warmup=0.2),
+        lambda cell: True,
+        lambda subject: True,
+    ),
+}
 
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m benchmarks", description=DESCRIPTION)
     size = result.add_mutually_exclusive_group()
-    size.add_argument(
-        "--quick", action="store_true", help="the main cells, about two minutes (the default)"
-    )
-    size.add_argument(
-        "--full", action="store_true", help="every cell and subject, about half an hour"
-    )
+    for name, preset in PRESETS.items():
+        size.add_argument(
+            f"--{name}", action="store_const", dest="preset", const=name, help=preset.about
+        )
     result.add_argument("--list", action="store_true", help="show the cells and subjects, and exit")
     result.add_argument(
         "--subjects", metavar="NAMES", help="only these, by comma-separated shell patterns"
@@ -47,7 +78,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--rounds", type=int, metavar="N", help="windows measured per launch")
     result.add_argument("--launches", type=int, metavar="N", help="fresh starts of every server")
     result.add_argument("--seconds", type=float, metavar="S", help="length of a window")
-    result.add_argument("--json", type=Path, metavar="FILE", help="save the samples as well")
+    result.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="save the samples, and beside them the tables and, with matplotlib, the plots",
+    )
+    result.add_argument("--plots", type=Path, metavar="DIR", help="draw plots into DIR")
     result.add_argument(
         "--report", type=Path, metavar="FILE", help="measure nothing: show a saved FILE again"
     )
@@ -59,28 +96,32 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         return show_list()
     try:
+        if options.plots:
+            plots.require()
         if options.report:
-            print(report.render(Results.load(options.report)))
+            results = Results.load(options.report)
+            print(report.render(results))
+            if options.plots:
+                plots.draw(results, options.plots, options.report.stem)
             return 0
         return measure(options)
-    except (native.CannotCompile, ValueError, OSError) as error:
+    except (native.CannotCompile, plots.NoPlots, ValueError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
 
 
 def show_list() -> int:
-    print("cells (* in --quick):")
+    print("cells (* in --quick, t in --targets):")
     for cell in cells.CELLS:
-        idle = f", {cell.idle:,} idle besides" if cell.idle else ""
-        mark = "*" if cell.quick else " "
-        print(f"  {mark} {cell.name:<18} {cell.size:,} bytes, {cell.active:,} busy{idle}")
-    print("subjects (* in --quick):")
+        marks = f"{'*' if cell.quick else ' '}{'t' if cell.target else ' '}"
+        print(f"  {marks} {cell.name:<18} {cell.about()}")
+    print("subjects (* in --quick, t in --targets):")
     for subject in subjects.SUBJECTS:
         obstacle = subject.obstacle()
-        mark = " " if subject.extra else "*"
-        print(f"  {mark} {subject.name:<18} {subject.about}")
+        marks = f"{' ' if subject.extra else '*'}{'t' if subject.target else ' '}"
+        print(f"  {marks} {subject.name:<18} {subject.about}")
         if obstacle:
-            print(f"    {'':<18} cannot run here: {obstacle}")
+            print(f"     {'':<18} cannot run here: {obstacle}")
     return 0
 
 
@@ -100,9 +141,10 @@ def measure(options: argparse.Namespace) -> int:
         cells=[cell.name for cell in chosen_cells],
         summary_cells=[cell.name for cell in chosen_cells if cell.in_summary],
         baseline=options.baseline,
+        kinds={cell.name: cell.kind for cell in chosen_cells},
         skipped=skipped,
     )
-    steps = settings.steps(len(chosen_cells), len(chosen_subjects))
+    steps = settings.steps(chosen_cells, chosen_subjects)
     interrupted = False
     try:
         with progress.create(steps) as bar:
@@ -111,14 +153,28 @@ def measure(options: argparse.Namespace) -> int:
             )
     except KeyboardInterrupt:
         interrupted = True
-    print(report.render(results))
-    if options.json:
-        results.save(options.json)
+    _show(results, options)
     return 130 if interrupted else int(bool(results.failures))
 
 
+def _show(results: Results, options: argparse.Namespace) -> None:
+    tables = report.render(results)
+    print(tables)
+    path: Path | None = options.json
+    if path:
+        results.save(path)
+        path.with_suffix(".md").write_text(tables + "\n")
+    directory: Path | None = options.plots or (path.parent if path else None)
+    if directory is None:
+        return
+    try:
+        plots.draw(results, directory, path.stem if path else "benchmark")
+    except plots.NoPlots as error:
+        print(f"benchmarks: no plots: {error}", file=sys.stderr)
+
+
 def _settings(options: argparse.Namespace) -> Settings:
-    preset = FULL if options.full else QUICK
+    preset = PRESETS[options.preset or "quick"].settings
     changes: dict[str, Any] = {
         name: value
         for name in ("launches", "rounds", "seconds")
@@ -129,19 +185,18 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(**{**vars(preset), **changes})
 
 
-def _choose(
-    options: argparse.Namespace,
-) -> tuple[list[cells.Cell], list[subjects.Subject], dict[str, str]]:
+def _choose(options: argparse.Namespace) -> tuple[list[Cell], list[Subject], dict[str, str]]:
     """Return the cells, the subjects that can run, and why the others cannot."""
+    preset = PRESETS[options.preset or "quick"]
     chosen_cells = (
         cells.select(options.cells.split(","))
         if options.cells
-        else [cell for cell in cells.CELLS if cell.quick or options.full]
+        else [cell for cell in cells.CELLS if preset.cell(cell)]
     )
     wanted = (
         subjects.select([*options.subjects.split(","), options.baseline])
         if options.subjects
-        else [subject for subject in subjects.SUBJECTS if not subject.extra or options.full]
+        else [subject for subject in subjects.SUBJECTS if preset.subject(subject)]
     )
     obstacles = {subject.name: subject.obstacle() for subject in wanted}
     skipped = {name: reason for name, reason in obstacles.items() if reason is not None}

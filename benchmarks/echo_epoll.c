@@ -5,18 +5,15 @@
  */
 
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/tcp.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
-enum { BATCH = 256, BUFFER = 65536, BACKLOG = 4096 };
+#include "server.h"
+
+enum { BATCH = 256, BUFFER = 65536 };
 
 struct connection {
     int fd;
@@ -26,12 +23,6 @@ struct connection {
 
 static int epoll_fd;
 static char buffer[BUFFER];
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
 
 static void watch(struct connection *connection, int operation, unsigned events)
 {
@@ -112,28 +103,12 @@ static void on_acceptable(const struct connection *listener)
     }
 }
 
-static int listen_on_loopback(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
-    int yes = 1;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes); /* accepted sockets inherit it */
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) < 0 || listen(fd, BACKLOG) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &length) < 0)
-        fail("listen");
-    printf("{\"port\": %d}\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
-}
-
 int main(void)
 {
     struct epoll_event events[BATCH];
     struct connection listener = {0};
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* never outlive the benchmark */
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    listener.fd = listen_on_loopback();
+    listener.fd = listen_on_loopback(SOCK_NONBLOCK);
     watch(&listener, EPOLL_CTL_ADD, EPOLLIN);
     for (;;) {
         int count = epoll_wait(epoll_fd, events, BATCH, -1);

@@ -5,19 +5,15 @@
  */
 
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <errno.h>
 #include <liburing.h>
-#include <netinet/tcp.h>
-#include <signal.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
-enum { ENTRIES = 4096, BUFFER = 65536, BACKLOG = 4096 };
+#include "server.h"
+
+enum { ENTRIES = 4096, BUFFER = 65536 };
 
 struct connection {
     int fd;
@@ -28,10 +24,12 @@ struct connection {
 
 static struct io_uring ring;
 
-static void fail(const char *what, int error)
+static void check(int result, const char *what)
 {
-    fprintf(stderr, "%s: %s\n", what, strerror(error));
-    exit(1);
+    if (result < 0) {
+        errno = -result;
+        fail(what);
+    }
 }
 
 static struct io_uring_sqe *next_entry(void)
@@ -42,7 +40,7 @@ static struct io_uring_sqe *next_entry(void)
         entry = io_uring_get_sqe(&ring);
     }
     if (entry == NULL)
-        fail("io_uring_get_sqe", EBUSY);
+        check(-EBUSY, "io_uring_get_sqe");
     return entry;
 }
 
@@ -78,7 +76,7 @@ static void on_accepted(int listener, int result, unsigned flags)
         return;
     struct connection *connection = malloc(sizeof *connection);
     if (connection == NULL)
-        fail("malloc", ENOMEM);
+        fail("malloc");
     connection->fd = result;
     receive(connection);
 }
@@ -97,37 +95,19 @@ static void on_finished(struct connection *connection, int result)
     }
 }
 
-static int listen_on_loopback(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof address;
-    int yes = 1;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes); /* accepted sockets inherit it */
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) < 0 || listen(fd, BACKLOG) < 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &length) < 0)
-        fail("listen", errno);
-    printf("{\"port\": %d}\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
-}
-
 int main(void)
 {
     struct io_uring_params params = {
         .flags = IORING_SETUP_CQSIZE | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
         .cq_entries = 4 * ENTRIES,
     };
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* never outlive the benchmark */
-    int error = io_uring_queue_init_params(ENTRIES, &ring, &params);
-    if (error < 0)
-        fail("io_uring_queue_init_params", -error);
-    int listener = listen_on_loopback();
+    check(io_uring_queue_init_params(ENTRIES, &ring, &params), "io_uring_queue_init_params");
+    int listener = listen_on_loopback(0);
     accept_next(listener);
     for (;;) {
-        error = io_uring_submit_and_wait(&ring, 1);
-        if (error < 0 && error != -EINTR && error != -EAGAIN && error != -EBUSY)
-            fail("io_uring_submit_and_wait", -error);
+        int result = io_uring_submit_and_wait(&ring, 1);
+        if (result != -EINTR && result != -EAGAIN && result != -EBUSY)
+            check(result, "io_uring_submit_and_wait");
         struct io_uring_cqe *completion;
         unsigned head, count = 0;
         io_uring_for_each_cqe(&ring, head, completion) {

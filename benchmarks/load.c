@@ -1,10 +1,19 @@
-/* The load generator: many TCP connections to one echo server, one message outstanding on each.
+/* The load generator: many TCP connections to one server, one message outstanding on each.
  *
  * It opens its connections, proves each one with a first message there and back, and says so. Then it
  * obeys its standard input, a line for each measured window, and exits at the end of it:
  *
  *     seconds 0.5        send for half a second, then wait for the replies still under way
  *     messages 10000     send exactly so many messages
+ *
+ * The server echoes, unless `--reply` says how many bytes answer a message: then they are counted, not
+ * compared, and those that come in bulk are not even copied. Three ways to send:
+ *
+ *     (plain)            a connection's next message follows the reply at once
+ *     --churn            each message has a connection of its own, which is closed after the reply
+ *     --rate N           N messages a second over all connections, by the clock. A message that finds its
+ *                        connection busy goes out late, but its time counts from when it was due. The
+ *                        result then has a histogram: pairs of nanoseconds (at most so many) and messages
  *
  * Every window starts and ends with nothing under way and the server asleep, so that the server's CPU
  * clock, read here at both ends, holds the cost of exactly the messages of that window: the kernel
@@ -31,12 +40,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "histogram.h"
+
 enum {
     BATCH = 256,         /* events taken in one turn */
     OPENING_LIMIT = 64,  /* connections being opened at once: below any listener's backlog */
     SHIFTS = 4096,       /* different payloads */
     SILENCE_MS = 10000,  /* nothing for so long is a failure */
     SETTLE_NS = 4000000, /* for the server to go to sleep after its last reply */
+    WRITE = 65536,       /* bytes sent by one call, at most */
+    SOURCES = 64,        /* addresses to connect from, with --churn: old connections hold their ports */
 };
 
 struct connection {
@@ -45,6 +58,9 @@ struct connection {
     uint32_t messages; /* started so far; chooses the payload */
     uint32_t sent;     /* bytes of the message under way */
     uint32_t received;
+    bool busy;      /* with --rate: a message is under way */
+    uint32_t late;  /* with --rate: messages that are due, behind the one under way */
+    double due;     /* with --rate: when the one under way was to be sent */
 };
 
 static struct {
@@ -52,6 +68,9 @@ static struct {
     uint32_t active; /* connections that take part in the windows */
     uint32_t idle;   /* connections that are proven and then left alone */
     uint32_t size;   /* bytes of a message */
+    uint32_t reply;  /* bytes of its answer; 0: it is the message */
+    bool churn;
+    double rate;     /* messages a second; 0: as many as possible */
     pid_t server;    /* whose CPU clock to read; 0: nobody's */
 } options = {.active = 1, .size = 64};
 
@@ -63,6 +82,7 @@ static unsigned char *scratch;  /* what arrived; compared at once, so one serves
 static uint32_t under_way;  /* connections waiting for their reply */
 static uint64_t completed;  /* messages back and found right, since the start */
 static uint64_t to_start;   /* messages that the window may still start */
+static bool in_window;
 static clockid_t server_clock;
 
 __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...)
@@ -102,8 +122,9 @@ static void send_rest(struct connection *connection)
 {
     const unsigned char *payload = payload_of(connection);
     while (connection->sent < options.size) {
-        ssize_t count = send(connection->fd, payload + connection->sent,
-                             options.size - connection->sent, MSG_NOSIGNAL);
+        uint32_t rest = options.size - connection->sent;
+        ssize_t count = send(connection->fd, payload + connection->sent, rest < WRITE ? rest : WRITE,
+                             MSG_NOSIGNAL);
         if (count < 0 && errno == EAGAIN) {
             watch(connection, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
             return;
@@ -118,25 +139,67 @@ static void start_message(struct connection *connection)
 {
     connection->messages++;
     connection->sent = connection->received = 0;
-    under_way++;
     send_rest(connection);
+}
+
+static void start_connect(struct connection *connection);
+
+/* The next message, on the connection that is there or on a new one. */
+static void start(struct connection *connection)
+{
+    under_way++;
+    if (options.churn)
+        start_connect(connection);
+    else
+        start_message(connection);
+}
+
+/* The reply of a message with a due time is there. */
+static void finish_due(struct connection *connection)
+{
+    record(seconds_of(CLOCK_MONOTONIC) - connection->due);
+    connection->busy = connection->late > 0;
+    if (connection->busy) {
+        connection->late--;
+        connection->due += options.active / options.rate;
+        start(connection);
+    }
 }
 
 static void finish_message(struct connection *connection)
 {
     under_way--;
     completed++;
-    if (to_start > 0) {
-        to_start--;
-        start_message(connection);
+    if (options.churn) {
+        close(connection->fd);
+        connection->connected = false;
     }
+    if (options.rate > 0 && in_window) {
+        finish_due(connection);
+    } else if (to_start > 0) {
+        to_start--;
+        start(connection);
+    }
+}
+
+static ssize_t take_reply(struct connection *connection, uint32_t wanted)
+{
+    if (options.reply == 0) {
+        /* One byte more than is due, where the message ends: a server that says too much is found out. */
+        ssize_t count = recv(connection->fd, scratch, wanted + 1, 0);
+        if (count > 0 && (uint32_t)count <= wanted &&
+            memcmp(scratch, payload_of(connection) + connection->received, (size_t)count) != 0)
+            fail("the server sent back other bytes than it was sent");
+        return count;
+    }
+    return recv(connection->fd, NULL, (size_t)wanted + 1, MSG_TRUNC); /* TCP: drop them, and count */
 }
 
 static void receive(struct connection *connection)
 {
-    uint32_t wanted = options.size - connection->received;
-    /* One byte more than is due, where the message ends: a server that says too much is found out. */
-    ssize_t count = recv(connection->fd, scratch, wanted + 1, 0);
+    uint32_t due = options.reply ? options.reply : options.size;
+    uint32_t wanted = due - connection->received;
+    ssize_t count = take_reply(connection, wanted);
     if (count < 0 && errno == EAGAIN)
         return;
     if (count < 0)
@@ -144,11 +207,9 @@ static void receive(struct connection *connection)
     if (count == 0)
         fail("the server closed a connection");
     if ((uint32_t)count > wanted)
-        fail("the server sent more than it was sent");
-    if (memcmp(scratch, payload_of(connection) + connection->received, (size_t)count) != 0)
-        fail("the server sent back other bytes than it was sent");
+        fail("the server sent more than it should");
     connection->received += (uint32_t)count;
-    if (connection->received == options.size)
+    if (connection->received == due)
         finish_message(connection);
 }
 
@@ -164,13 +225,13 @@ static void finish_connect(struct connection *connection)
     start_message(connection);
 }
 
-static void turn(void)
+static void turn(bool waiting)
 {
     struct epoll_event events[BATCH];
-    int count = epoll_wait(epoll_fd, events, BATCH, SILENCE_MS);
+    int count = epoll_wait(epoll_fd, events, BATCH, waiting ? SILENCE_MS : 0);
     if (count < 0 && errno != EINTR)
         fail("epoll_wait: %s", strerror(errno));
-    if (count == 0)
+    if (count == 0 && waiting)
         fail("nothing from the server for %d s", SILENCE_MS / 1000);
     for (int i = 0; i < count; i++) {
         struct connection *connection = events[i].data.ptr;
@@ -187,6 +248,18 @@ static void turn(void)
     }
 }
 
+/* Whoever closes first keeps the pair of addresses for a minute. There are more pairs than ports. */
+static void bind_next_source(int fd)
+{
+    static uint32_t number;
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    int yes = 1; /* the port is chosen with the connection, by the pair */
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + number++ % SOURCES);
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0)
+        fail("bind: %s", strerror(errno));
+}
+
 static void start_connect(struct connection *connection)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
@@ -196,6 +269,8 @@ static void start_connect(struct connection *connection)
     if (connection->fd < 0)
         fail("socket: %s%s", strerror(errno), errno == EMFILE ? " (raise it: ulimit -n)" : "");
     setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    if (options.churn)
+        bind_next_source(connection->fd);
     if (connect(connection->fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS)
         fail("connect: %s", strerror(errno));
     watch(connection, EPOLL_CTL_ADD, EPOLLOUT);
@@ -208,9 +283,11 @@ static void open_connections(void)
     uint32_t total = options.active + options.idle, started = 0;
     to_start = 0;
     while (completed < total) {
-        while (started < total && started - completed < OPENING_LIMIT)
+        while (started < total && started - completed < OPENING_LIMIT) {
+            under_way++;
             start_connect(&connections[started++]);
-        turn();
+        }
+        turn(true);
     }
 }
 
@@ -220,6 +297,43 @@ static void settle(void)
     nanosleep(&pause, NULL);
 }
 
+/* Sends as fast as replies come. */
+static void send_at_once(uint64_t messages, double seconds, double begin)
+{
+    to_start = messages;
+    for (uint32_t i = 0; i < options.active && to_start > 0; i++) {
+        to_start--;
+        start(&connections[i]);
+    }
+    while (under_way > 0) {
+        turn(true);
+        if (to_start > 0 && seconds_of(CLOCK_MONOTONIC) - begin >= seconds)
+            to_start = 0;
+    }
+}
+
+/* Sends by the clock, which it watches without sleeping: this CPU is the load's. */
+static void send_by_clock(uint64_t messages, double begin)
+{
+    for (uint64_t number = 0; number < messages;) {
+        double due = begin + (double)number / options.rate;
+        if (seconds_of(CLOCK_MONOTONIC) < due) {
+            turn(false);
+            continue;
+        }
+        struct connection *connection = &connections[number++ % options.active];
+        if (connection->busy) {
+            connection->late++;
+            continue;
+        }
+        connection->busy = true;
+        connection->due = due;
+        start(connection);
+    }
+    while (under_way > 0)
+        turn(true);
+}
+
 /* A window of `messages` messages, or as many as fit into `seconds`. */
 static void measure(uint64_t messages, double seconds)
 {
@@ -227,25 +341,27 @@ static void measure(uint64_t messages, double seconds)
     uint64_t completed_before = completed;
     double server_before = options.server ? seconds_of(server_clock) : 0;
     double own_before = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
-    double start = seconds_of(CLOCK_MONOTONIC);
+    double begin = seconds_of(CLOCK_MONOTONIC);
 
-    to_start = messages;
-    for (uint32_t i = 0; i < options.active && to_start > 0; i++) {
-        to_start--;
-        start_message(&connections[i]);
-    }
-    while (under_way > 0) {
-        turn();
-        if (to_start > 0 && seconds_of(CLOCK_MONOTONIC) - start >= seconds)
-            to_start = 0;
-    }
+    in_window = true;
+    clear_histogram();
+    if (options.rate > 0)
+        send_by_clock(messages == UINT64_MAX ? (uint64_t)(seconds * options.rate) : messages, begin);
+    else
+        send_at_once(messages, seconds, begin);
+    in_window = false;
 
-    double elapsed = seconds_of(CLOCK_MONOTONIC) - start;
+    double elapsed = seconds_of(CLOCK_MONOTONIC) - begin;
     double own = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - own_before;
     settle();
     double server = options.server ? seconds_of(server_clock) - server_before : 0;
-    printf("{\"messages\": %llu, \"seconds\": %.6f, \"server_cpu\": %.6f, \"load_cpu\": %.6f}\n",
+    printf("{\"messages\": %llu, \"seconds\": %.6f, \"server_cpu\": %.6f, \"load_cpu\": %.6f",
            (unsigned long long)(completed - completed_before), elapsed, server, own);
+    if (options.rate > 0) {
+        printf(", \"histogram\": ");
+        print_histogram();
+    }
+    printf("}\n");
     fflush(stdout);
 }
 
@@ -269,7 +385,9 @@ static void parse(int argc, char **argv)
     static const struct option names[] = {
         {"port", required_argument, NULL, 'p'}, {"active", required_argument, NULL, 'a'},
         {"idle", required_argument, NULL, 'i'}, {"size", required_argument, NULL, 's'},
-        {"server", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0},
+        {"server", required_argument, NULL, 'c'}, {"reply", required_argument, NULL, 'r'},
+        {"rate", required_argument, NULL, 't'},   {"churn", no_argument, NULL, 'n'},
+        {NULL, 0, NULL, 0},
     };
     int name;
     while ((name = getopt_long(argc, argv, "", names, NULL)) != -1) {
@@ -279,11 +397,15 @@ static void parse(int argc, char **argv)
         case 'i': options.idle = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 's': options.size = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'c': options.server = (pid_t)atoi(optarg); break;
+        case 'r': options.reply = (uint32_t)strtoul(optarg, NULL, 10); break;
+        case 't': options.rate = strtod(optarg, NULL); break;
+        case 'n': options.churn = true; break;
         default: exit(2);
         }
     }
     if (options.port <= 0 || options.active == 0 || options.size == 0) {
-        fputs("usage: load --port N [--active N] [--idle N] [--size BYTES] [--server PID]\n", stderr);
+        fputs("usage: load --port N [--active N] [--idle N] [--size BYTES] [--server PID]\n"
+              "            [--reply BYTES] [--churn | --rate N]\n", stderr);
         exit(2);
     }
 }

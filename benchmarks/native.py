@@ -52,8 +52,10 @@ def build(source: str) -> Path:
     :raises CannotCompile: there is no compiler, or it reports errors
     """
     path = HERE / source
-    key = hashlib.sha256(" ".join((compiler(), *FLAGS)).encode() + path.read_bytes()).hexdigest()
-    program = cache() / f"{path.stem}-{key[:16]}"
+    key = hashlib.sha256(" ".join((compiler(), *FLAGS)).encode())
+    for file in (path, *sorted(HERE.glob("*.h"))):
+        key.update(file.read_bytes())
+    program = cache() / f"{path.stem}-{key.hexdigest()[:16]}"
     if program.exists():
         return program
     program.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +63,8 @@ def build(source: str) -> Path:
     with tempfile.TemporaryDirectory(dir=program.parent) as scratch:
         output = Path(scratch) / path.stem
         library = LIBRARIES.get(source)
-        command = [compiler(), *FLAGS, "-o", output, path, *([library.flag] if library else [])]
+        command = [compiler(), *FLAGS, "-o", str(output), str(path)]
+        command += [library.flag] if library else []
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             if library and f"{library.header}: No such file" in result.stderr:

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from benchmarks import native
-from benchmarks.cells import Cell
+from benchmarks import latencies, native
+from benchmarks.cells import Cell, Kind
+from benchmarks.servers.common import COMPUTE
 from benchmarks.subjects import Subject
 
 ROOT = Path(__file__).parent.parent
@@ -36,11 +37,22 @@ class Window:
     server_cpu: float
     """Seconds on the server's CPU clock, user and system, all threads."""
     load_cpu: float
+    latency: dict[str, float] = field(default_factory=dict)
+    """Microseconds, by name of the quantile, where messages were sent by the clock."""
+    loops: float = 0.0
+    """How far a computing thread came, a second."""
+
+    @classmethod
+    def parse(cls, answer: dict[str, Any], loops: float = 0.0) -> Self:
+        """Read the line that the load prints."""
+        histogram = answer.pop("histogram", [])
+        latency = latencies.quantiles(histogram) if histogram else {}
+        return cls(**answer, latency=latency, loops=loops / answer["seconds"])
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Which CPUs the two processes run on."""
+    """Which CPUs the two processes run on; a server that computes besides has both."""
 
     server: int
     load: int
@@ -78,11 +90,11 @@ def raise_file_limit() -> int:
 
 
 @contextlib.contextmanager
-def _on_cpu(cpu: int) -> Iterator[None]:
-    """A process started in here begins, and stays, on that CPU: affinity is inherited."""
+def _on_cpus(cpus: set[int]) -> Iterator[None]:
+    """A process started in here begins, and stays, on those CPUs: affinity is inherited."""
     assert sys.platform == "linux"
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
+    os.sched_setaffinity(0, cpus)
     try:
         yield
     finally:
@@ -92,9 +104,11 @@ def _on_cpu(cpu: int) -> Iterator[None]:
 class _Child:
     """A process that answers with lines of JSON."""
 
-    def __init__(self, command: list[str], cpu: int) -> None:
+    def __init__(
+        self, command: list[str], cpus: set[int], environment: dict[str, str] | None = None
+    ) -> None:
         self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by close())
-        with _on_cpu(cpu):
+        with _on_cpus(cpus):
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -102,6 +116,7 @@ class _Child:
                 stderr=self._errors,
                 text=True,
                 cwd=ROOT,
+                env={**os.environ, **(environment or {})},
                 process_group=0,  # Ctrl-C is for the benchmark, which then ends its children
             )
         self.pid = self._process.pid
@@ -126,6 +141,14 @@ class _Child:
             self._process.wait()
             raise Failed(self._last_words()) from None
 
+    def memory(self) -> int:
+        """Return the bytes of memory that it has now."""
+        try:
+            statm = Path(f"/proc/{self.pid}/statm").read_text()
+        except OSError:
+            raise Failed(self._last_words()) from None
+        return int(statm.split()[1]) * resource.getpagesize()
+
     def _last_words(self) -> str:
         self._errors.seek(0)
         lines = [line for line in self._errors.read().splitlines() if line.strip()]
@@ -138,6 +161,20 @@ class _Child:
         self._errors.close()
 
 
+def _load_options(cell: Cell, port: int, server: int) -> list[str]:
+    options = {
+        "--port": port,
+        "--active": cell.active,
+        "--idle": cell.idle,
+        "--size": cell.size,
+        "--reply": cell.reply,
+        "--rate": cell.rate,
+        "--server": server,
+    }
+    words = [str(word) for option in options.items() for word in option]
+    return [*words, "--churn"] if cell.kind is Kind.CHURN else words
+
+
 class Pair:
     """A running server with its load, connected and proven. A context manager.
 
@@ -146,24 +183,31 @@ class Pair:
 
     def __init__(self, subject: Subject, cell: Cell, placement: Placement) -> None:
         self._children: list[_Child] = []
+        self._cell = cell
+        computes = cell.kind is Kind.COMPUTE
+        both = {placement.server, placement.load}
         try:
-            server = self._start(subject.command(), placement.server)
-            options = {
-                "--port": server.read()["port"],
-                "--active": cell.active,
-                "--idle": cell.idle,
-                "--size": cell.size,
-                "--server": server.pid,
-            }
-            words = [str(word) for option in options.items() for word in option]
-            self._load = self._start([str(native.build("load.c")), *words], placement.load)
+            self._server = self._start(
+                subject.command(cell.kind),
+                both if computes else {placement.server},
+                {COMPUTE: "1"} if computes else {},
+            )
+            port = self._server.read()["port"]
+            before = self._server.memory()
+            self._load = self._start(
+                [str(native.build("load.c")), *_load_options(cell, port, self._server.pid)],
+                both if computes else {placement.load},
+                {},
+            )
             self._load.read()
+            self.memory = (self._server.memory() - before) / cell.connections
+            """Bytes that a connection takes in the server."""
         except BaseException:
             self.close()
             raise
 
-    def _start(self, command: list[str], cpu: int) -> _Child:
-        child = _Child(command, cpu)
+    def _start(self, command: list[str], cpus: set[int], environment: dict[str, str]) -> _Child:
+        child = _Child(command, cpus, environment)
         self._children.append(child)
         return child
 
@@ -172,8 +216,18 @@ class Pair:
 
         :raises Failed: one of the two processes ended, or the load found a fault
         """
+        self._compute("on")
         self._load.write(f"seconds {seconds}")
-        return Window(**self._load.read())
+        answer = self._load.read()
+        return Window.parse(answer, self._compute("off"))
+
+    def _compute(self, order: str) -> int:
+        """Start or stop the computing thread, where there is one; return how far it came."""
+        if self._cell.kind is not Kind.COMPUTE:
+            return 0
+        self._server.write(order)
+        loops: int = self._server.read()["loops"]
+        return loops
 
     def close(self) -> None:
         # The server first: then the closed connections linger in TIME_WAIT under its one port, and

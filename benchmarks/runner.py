@@ -5,13 +5,11 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.cells import Cell
+from benchmarks.cells import SPARE_FILES, Cell
 from benchmarks.processes import Failed, Pair, Placement
 from benchmarks.progress import Progress
-from benchmarks.results import Results, Sample
+from benchmarks.results import Memory, Results, Sample
 from benchmarks.subjects import Subject
-
-SPARE_FILES = 100
 
 
 @dataclass(frozen=True)
@@ -27,8 +25,9 @@ class Settings:
     warmup: float
     """Seconds of unmeasured traffic after each launch."""
 
-    def steps(self, cells: int, subjects: int) -> int:
-        return cells * subjects * self.launches * (1 + self.rounds)
+    def steps(self, cells: Iterable[Cell], subjects: list[Subject]) -> int:
+        pairs = sum(subject.plays(cell.kind) for cell in cells for subject in subjects)
+        return pairs * self.launches * (1 + self.rounds)
 
 
 def run(
@@ -41,16 +40,19 @@ def run(
     progress: Progress,
 ) -> None:
     """Measure and add to `results`, which is usable at any moment, also after Ctrl-C."""
-    for cell in cells:
-        if cell.connections + SPARE_FILES > file_limit:
-            results.failures[cell.name] = (
-                f"needs {cell.connections} open files a process, the limit is {file_limit}: "
-                f"ulimit -Hn {cell.connections + SPARE_FILES} (as root)"
+    for wanted in cells:
+        cell = wanted.within(file_limit)
+        if cell is None:
+            results.failures[wanted.name] = (
+                f"needs {wanted.connections} open files a process, the limit is {file_limit}: "
+                f"ulimit -Hn {wanted.connections + SPARE_FILES} (as root)"
             )
-            progress.advance(settings.steps(1, len(subjects)))
+            progress.advance(settings.steps([wanted], subjects))
             continue
+        results.about[cell.name] = cell.about()
+        players = [subject for subject in subjects if subject.plays(cell.kind)]
         for launch in range(settings.launches):
-            _run_launch(results, cell, subjects, settings, launch, placement, progress)
+            _run_launch(results, cell, players, settings, launch, placement, progress)
     results.complete = True
 
 
@@ -72,6 +74,7 @@ def _run_launch(
                 pair = stack.enter_context(Pair(subject, cell, placement))
                 pair.measure(settings.warmup)
                 pairs[subject.name] = pair
+                results.memory.append(Memory(cell.name, subject.name, pair.memory))
                 progress.advance(1)
             except Failed as error:
                 results.failures[f"{cell.name} / {subject.name}"] = str(error)
@@ -92,6 +95,7 @@ def _run_launch(
                         name,
                         launch * settings.rounds + number,
                         **dataclasses.asdict(window),
+                        size=max(cell.size, cell.reply),
                     )
                 )
                 progress.advance(1)

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from benchmarks import native
+from benchmarks.cells import Kind
 
 BASELINE = "uvloop-protocol"
+STREAMS = {Kind.STREAM_IN: "in", Kind.STREAM_OUT: "out"}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A server to measure: a module of `benchmarks.servers`, or a C file."""
+    """A server to measure: modules of `benchmarks.servers`, or C files."""
 
     name: str
     about: str
@@ -21,17 +23,38 @@ class Subject:
     source: str = ""
     package: str = ""
     """The PyPI package it needs, which is also the name that it imports."""
+    stream: str = ""
+    """The module or C file that streams; without one it has no part in such cells."""
+    idle: str = ""
+    """The module for idle connections, where that is another one."""
+    kinds: tuple[Kind, ...] = tuple(Kind)
+    """The kinds of cells that it is there for."""
     extra: bool = False
     """Part of the full run only."""
+    target: bool = False
+    """Whether it is netpoll's, or netpoll has a target that names it."""
 
-    def command(self) -> list[str]:
+    def plays(self, kind: Kind) -> bool:
+        """Return whether it has a part in cells of that kind."""
+        if kind in STREAMS and not self.stream:
+            return False
+        return kind in self.kinds and not (kind is Kind.COMPUTE and self.source)
+
+    def command(self, kind: Kind = Kind.ECHO) -> list[str]:
         """Return the command line that starts it.
 
         :raises native.CannotCompile: it is a C program, and cannot be built
         """
         if self.source:
+            if kind in STREAMS:
+                return [str(native.build(self.stream)), STREAMS[kind]]
             return [str(native.build(self.source))]
-        return [sys.executable, "-m", f"benchmarks.servers.{self.module}", *self.arguments]
+        module, arguments = self.module, self.arguments
+        if kind in STREAMS:
+            module, arguments = self.stream, (*arguments, STREAMS[kind])
+        elif kind is Kind.IDLE and self.idle:
+            module = self.idle
+        return [sys.executable, "-m", f"benchmarks.servers.{module}", *arguments]
 
     def obstacle(self) -> str | None:
         """Return why it cannot run here and what cures that, or None."""
@@ -59,7 +82,21 @@ def _backend_obstacle(backend: str) -> str | None:
     return None
 
 
-def _asyncio_like(loop: str, style: str, about: str, *, extra: bool = False) -> Subject:
+def _netpoll(backend: str) -> Subject:
+    return Subject(
+        f"netpoll-{backend}",
+        f"netpoll, {backend} backend",
+        "netpoll_echo",
+        (backend,),
+        stream="netpoll_stream",
+        idle="netpoll_idle",
+        target=True,
+    )
+
+
+def _asyncio_like(
+    loop: str, style: str, about: str, *, extra: bool = False, target: bool = False
+) -> Subject:
     """One of the servers that run on any asyncio event loop."""
     return Subject(
         f"{loop}-{style}",
@@ -67,23 +104,49 @@ def _asyncio_like(loop: str, style: str, about: str, *, extra: bool = False) -> 
         f"asyncio_{style}",
         (loop,),
         package=loop if loop != "asyncio" else "",
+        stream="" if style == "streams" else f"{style}_stream",
         extra=extra,
+        target=target,
     )
 
 
+PROTOCOL = "transports and a Protocol"
+STREAM_API = "streams"
+SOCK = "loop.sock_recv_into and sock_sendall"
+
 SUBJECTS = (
-    Subject("netpoll-io_uring", "netpoll, io_uring backend", "netpoll_echo", ("io_uring",)),
-    Subject("netpoll-selectors", "netpoll, selectors backend", "netpoll_echo", ("selectors",)),
-    _asyncio_like("asyncio", "protocol", "transports and a Protocol"),
-    _asyncio_like("asyncio", "streams", "streams"),
-    _asyncio_like("asyncio", "sock", "loop.sock_recv_into and sock_sendall"),
-    _asyncio_like("uvloop", "protocol", "transports and a Protocol"),
-    _asyncio_like("uvloop", "streams", "streams", extra=True),
-    _asyncio_like("uvloop", "sock", "loop.sock_recv_into and sock_sendall"),
-    _asyncio_like("rloop", "protocol", "transports and a Protocol", extra=True),
-    Subject("trio", "trio, socket streams", "trio_streams", package="trio"),
+    _netpoll("io_uring"),
+    _netpoll("selectors"),
+    _asyncio_like("asyncio", "protocol", PROTOCOL),
+    _asyncio_like("asyncio", "streams", STREAM_API),
+    _asyncio_like("asyncio", "sock", SOCK, target=True),
+    _asyncio_like("uvloop", "protocol", PROTOCOL, target=True),
+    _asyncio_like("uvloop", "streams", STREAM_API, extra=True),
+    _asyncio_like("uvloop", "sock", SOCK, target=True),
+    _asyncio_like("rloop", "protocol", PROTOCOL, extra=True),
+    Subject(
+        "trio",
+        "trio, socket streams",
+        "trio_streams",
+        package="trio",
+        stream="trio_stream",
+        target=True,
+    ),
     Subject("gevent", "gevent, cooperative sockets", "gevent_server", package="gevent"),
-    Subject("c-epoll", "C, epoll: the floor", source="echo_epoll.c"),
+    Subject(
+        "python-epoll",
+        "Python sockets in a dict: the floor of memory",
+        "python_epoll",
+        kinds=(Kind.IDLE,),
+        target=True,
+    ),
+    Subject(
+        "c-epoll",
+        "C, epoll: the floor",
+        source="echo_epoll.c",
+        stream="stream_epoll.c",
+        target=True,
+    ),
     Subject("c-io_uring", "C, io_uring through liburing", source="echo_io_uring.c"),
 )
 

@@ -2,13 +2,23 @@
 
 import ctypes
 import json
+import os
 import signal
 import socket
 import sys
 
+from benchmarks.servers.computing import Computing
+
 BACKLOG = 4096
 BUFFER_SIZE = 65536
 """Bytes offered to a receive, by the servers that choose their buffers themselves."""
+
+WRITE = 65536
+"""Bytes of one write, and..."""
+BLOCK = 1024 * 1024
+"""... bytes that answer one byte, or that one byte answers, where a server streams."""
+COMPUTE = "NETPOLL_BENCHMARK_COMPUTE"
+"""The environment variable that asks for a computing thread besides."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -20,6 +30,8 @@ def listen() -> socket.socket:
     # Accepted sockets inherit it (asyncio and uvloop set it by themselves; so all servers have it).
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)
+    if os.environ.get(COMPUTE):
+        Computing().start()
     print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
     return listener
 

@@ -1,0 +1,132 @@
+"""A table for each cell that is not about the CPU time of an echo: a row for each subject."""
+
+from collections.abc import Callable
+
+from benchmarks.cells import KIB, Kind
+from benchmarks.results import Results, Sample
+from benchmarks.tables import NOTHING, median, spread, table
+
+Column = tuple[str, Callable[[str], str]]
+GIGA = 1e9
+
+
+def render(results: Results) -> list[str]:
+    """Return the tables."""
+    return [
+        _render_cell(results, cell)
+        for cell in results.cells_of(*(kind for kind in Kind if kind in HEADINGS))
+    ]
+
+
+def _render_cell(results: Results, cell: str) -> str:
+    kind = results.kind(cell)
+    title, notes, make = HEADINGS[kind]
+    columns = make(results, cell)
+    rows = [[name, *(entry(name) for _, entry in columns)] for name in results.measured()]
+    rows = [row for row in rows if any(text != NOTHING for text in row[1:])]
+    about = results.about.get(cell, "")
+    text = " ".join(filter(None, (f"{cell}: {about}." if about else f"{cell}.", notes)))
+    return f"### {title}\n\n{text}\n\n" + table(["", *(head for head, _ in columns)], rows)
+
+
+def throughput(sample: Sample) -> float:
+    """Gigabytes per second."""
+    return sample.rate * sample.size / GIGA
+
+
+def per_gigabyte(sample: Sample) -> float:
+    """Seconds of the server's CPU time per gigabyte."""
+    return sample.server_cpu / (sample.messages * sample.size) * GIGA
+
+
+def rate(sample: Sample) -> float:
+    return sample.rate
+
+
+def loops(sample: Sample) -> float:
+    return sample.loops
+
+
+def _ratio(results: Results, cell: str) -> Column:
+    head = f"CPU ÷ {results.baseline}"
+    return head, lambda name: spread(results.ratio(cell, name, results.baseline))
+
+
+def _churn(results: Results, cell: str) -> list[Column]:
+    return [
+        _ratio(results, cell),
+        ("CPU µs/connection", lambda name: median(results.cost(cell, name), ".1f")),
+        (
+            "thousand connections/s",
+            lambda name: median(results.spread(cell, name, rate), ".1f", 1e-3),
+        ),
+    ]
+
+
+def _stream(results: Results, cell: str) -> list[Column]:
+    return [
+        _ratio(results, cell),
+        ("CPU s/GB", lambda name: median(results.spread(cell, name, per_gigabyte), ".3f")),
+        ("GB/s", lambda name: median(results.spread(cell, name, throughput), ".2f")),
+    ]
+
+
+def _idle(results: Results, cell: str) -> list[Column]:
+    return [
+        (
+            "KiB/connection",
+            lambda name: median(results.connection_memory(cell, name), ".2f", 1 / KIB),
+        ),
+        _ratio(results, cell),
+        ("CPU µs/message", lambda name: median(results.cost(cell, name), ".2f")),
+    ]
+
+
+def _compute(results: Results, cell: str) -> list[Column]:
+    other = results.baseline
+    return [
+        (f"messages/s ÷ {other}", lambda name: spread(results.ratio(cell, name, other, rate))),
+        ("messages/s", lambda name: median(results.spread(cell, name, rate), ",.0f")),
+        (f"computed ÷ {other}", lambda name: spread(results.ratio(cell, name, other, loops))),
+        (
+            "million loops/s",
+            lambda name: median(results.spread(cell, name, loops), ".1f", 1e-6),
+        ),
+    ]
+
+
+def _latency(results: Results, cell: str) -> list[Column]:
+    def quantile(key: str) -> Column:
+        def value(sample: Sample) -> float:
+            return sample.latency[key]
+
+        return f"{key} µs", lambda name: spread(results.spread(cell, name, value), ".0f")
+
+    return [
+        *map(quantile, ("p50", "p99", "p99.9")),
+        ("messages/s", lambda name: median(results.spread(cell, name, rate), ",.0f")),
+    ]
+
+
+HEADINGS: dict[Kind, tuple[str, str, Callable[[Results, str], list[Column]]]] = {
+    Kind.CHURN: ("Connection churn", "", _churn),
+    Kind.STREAM_IN: ("Streaming to the server", "", _stream),
+    Kind.STREAM_OUT: ("Streaming from the server", "", _stream),
+    Kind.IDLE: (
+        "Idle connections",
+        "Memory is what the server's resident set grew by. netpoll waits with a receive of zero "
+        "bytes on each connection; python-epoll has only the sockets.",
+        _idle,
+    ),
+    Kind.COMPUTE: (
+        "A computing thread in the server",
+        "Server and load share both CPUs. What the thread computed is the other side of the coin.",
+        _compute,
+    ),
+    Kind.LATENCY: (
+        "Latency",
+        "From when a message was due to its reply. A server that cannot keep up falls behind ever "
+        "further, and the figures only say so.",
+        _latency,
+    ),
+}
