@@ -10,17 +10,25 @@ within its start, and ``skip_on_success`` saves its packet; what it asks for in 
 kernel together, and each end is a packet of its own.
 """
 
-import socket
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 import netpoll
 from benchmarks.servers import common, ports
+
+if TYPE_CHECKING:
+    import socket
+
+    Operation = netpoll.Overlapped[int]
 
 RECV_INTO = netpoll.Opcode.RECV_INTO
 SEND = netpoll.Opcode.SEND
 ACCEPT = netpoll.Opcode.ACCEPT
 
-Operation = netpoll.Overlapped[int]
+ACCEPTS = 16
+"""Pending at once, so that one turn can bring many connections."""
 
 
 class EchoServer:
@@ -28,9 +36,12 @@ class EchoServer:
 
     def __init__(self, backend: str) -> None:
         self.port = ports.open_port(backend)
+        self.spare: list[Operation] = []
+        """Receives of connections that have ended, with their buffers."""
         self.listener = common.listen()
         self.port.associate(self.listener)
-        self.port.accept(self.listener)
+        for _ in range(ACCEPTS):
+            self.port.accept(self.listener)
 
     def serve(self) -> None:
         get_many, resubmit = self.port.get_many, self.port.resubmit
@@ -52,7 +63,7 @@ class EchoServer:
                                 break
                             size = operation.transferred
                         else:
-                            self.port.close_handle(operation.handle)
+                            self.ended(operation)
                     elif opcode is SEND and size:
                         receive = operation.context
                         resubmit(receive)
@@ -64,19 +75,24 @@ class EchoServer:
                         connection, _ = completion.result()
                         resubmit(operation)
                         self.accepted(connection)
-                    else:  # the end of the stream
-                        self.port.close_handle(operation.handle)
+                    else:
+                        self.ended(operation)
                 except ValueError:  # the first message: its send was never started
                     self.echo(operation, completion.transferred)
                 except OSError:
                     self.port.close_handle(operation.handle)
 
     def accepted(self, connection: socket.socket) -> None:
-        receive = Operation()
-        receive.context = Operation(context=receive)
+        if self.spare:
+            receive = self.spare.pop()
+            buffer = receive.buffers
+        else:
+            receive = netpoll.Overlapped()
+            buffer = bytearray(common.BUFFER_SIZE)
+        receive.context = netpoll.Overlapped(context=receive)
         try:
             self.port.associate(connection, skip_on_success=True)
-            self.port.recv_into(connection, bytearray(common.BUFFER_SIZE), overlapped=receive)
+            self.port.recv_into(connection, buffer, overlapped=receive)
             if receive.done:
                 self.echo(receive, receive.transferred)
         except OSError:  # gone already
@@ -90,11 +106,16 @@ class EchoServer:
     def echo(self, receive: Operation, size: int) -> None:
         """Send back what a receive brought, and receive again."""
         if not size:
-            self.port.close_handle(receive.handle)
+            self.ended(receive)
             return
         self.port.send(receive.handle, receive.buffers, size=size, overlapped=receive.context)
         if receive.context.done:
             self.receive(receive)
+
+    def ended(self, receive: Operation) -> None:
+        """The stream is over, and nothing is pending on it: the next connection gets the buffer."""
+        self.port.close_handle(receive.handle)
+        self.spare.append(receive)
 
     def failed(self, operation: Operation) -> None:
         """One connection's end is nobody else's; a failed accept is that connection's."""

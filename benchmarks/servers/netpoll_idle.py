@@ -5,6 +5,8 @@ for all, with the socket's own calls, which do not block; what does not fit into
 by the port.
 """
 
+from __future__ import annotations
+
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from benchmarks.servers import common, ports
 if TYPE_CHECKING:
     import socket
 
-Operation = netpoll.Overlapped[Any]
+    Operation = netpoll.Overlapped[Any]
 
 
 class IdleServer:
@@ -66,7 +68,7 @@ class IdleServer:
             sent = 0
         if sent == size:
             return True
-        rest = Operation(context=probe)
+        rest: Operation = netpoll.Overlapped(context=probe)
         self.port.send(connection, bytes(self.buffer[sent:size]), overlapped=rest)
         return False
 

@@ -10,7 +10,6 @@ import sys
 import netpoll
 from benchmarks.servers import common, ports
 
-Operation = netpoll.Overlapped[int]
 RECV_INTO = netpoll.Opcode.RECV_INTO
 CHUNK = bytes(common.WRITE)
 
@@ -20,8 +19,8 @@ class Stream:
 
     def __init__(self, port: netpoll.CompletionPort, connection: socket.socket) -> None:
         self.port = port
-        self.receive = Operation(context=self)
-        self.send = Operation(context=self)
+        self.receive: netpoll.Overlapped[int] = netpoll.Overlapped(context=self)
+        self.send: netpoll.Overlapped[int] = netpoll.Overlapped(context=self)
         self.left = 0
         port.associate(connection)
 
