@@ -29,6 +29,7 @@ def probe(name: str) -> Candidate:
     """Whether this machine can use the backend `name`.
 
     :raises ValueError: there is no backend of that name
+    :raises OSError: it could, but the process has no descriptor left to find out
     """
     if name == "selectors":
         from netpoll.backends.selectors.readiness import available

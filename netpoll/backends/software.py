@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import os
 import sys
 import threading
 import time
@@ -83,6 +84,7 @@ class SoftwarePort(Backend):
 
     # slots, because an object with more than 30 attributes loses CPython's fast way to reach them
     __slots__ = (
+        "__weakref__",
         "_acquire",
         "_associations",
         "_bystanders",
@@ -167,6 +169,17 @@ class SoftwarePort(Backend):
         self.resubmit: Callable[..., AnyOverlapped] = (
             self._engine.make_resubmit(self, general) or general
         )
+
+        _ports.add(self)
+
+    def forget_threads(self) -> None:
+        """In a child process: the threads that had the lock, or waited, are the parent's."""
+        self._lock._at_fork_reinit()  # type: ignore[attr-defined]
+        self._poller = None
+        self._waiters.clear()
+        self._bystanders.clear()
+        self._lone = _Waiter()
+        self._waiting = 0
 
     # -- handles ---------------------------------------------------------------------------------
 
@@ -896,6 +909,18 @@ class SoftwarePort(Backend):
             raise nt.make_exception(
                 nt.STATUS_INVALID_HANDLE, kind=PortClosed, message="the port is closed"
             )
+
+
+_ports: weakref.WeakSet[SoftwarePort] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for port in list(_ports):
+        port.forget_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def _completion(operation: AnyOverlapped) -> Completion:

@@ -95,6 +95,12 @@ def _backend(name: str) -> dict[str, Any]:
         from netpoll.backends.selectors import readiness
 
         found["selectors"] = readiness.available()
+    elif name == "io_uring":
+        from netpoll.backends.io_uring import library
+
+        support = library.probe()
+        found["flags"] = list(support.flags)
+        found["features"] = list(support.features)
     return found
 
 

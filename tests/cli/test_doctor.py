@@ -10,6 +10,7 @@ from cli.running import Result, run
 
 import netpoll
 from netpoll import backends
+from netpoll.backends.io_uring import library
 from netpoll.backends.selectors import readiness
 
 if TYPE_CHECKING:
@@ -90,3 +91,16 @@ def test_a_configuration_that_lets_no_port_open(environment: dict[str, str]) -> 
     assert text.code == 1
     assert "cannot be opened" in text.out
     assert "Traceback" not in text.err
+
+
+def test_what_io_uring_is_set_up_with() -> None:
+    _, found = examine()
+    found_here = found["backends"]["io_uring"]
+    support = library.probe()
+    assert found_here["usable"] == support.usable
+    if not support.usable:
+        pytest.skip(f"io_uring does not work here: {support.reason}")
+    assert found_here["flags"] == list(support.flags)
+    assert found_here["features"] == list(support.features)
+    for name in (*support.flags, *support.features):
+        assert name in found_here["reason"]

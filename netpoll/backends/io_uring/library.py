@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
+import logging
 import os
 import platform
 import struct
@@ -15,6 +17,8 @@ from netpoll.backends.io_uring import constants as uring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+_logger = logging.getLogger("netpoll")
 
 OPERATIONS: Final = {
     "poll": uring.IORING_OP_POLL_ADD,
@@ -36,6 +40,11 @@ FEATURES: Final = {
 }
 """Features without which the backend does not work; Linux has them since 5.11."""
 
+ENTRIES: Final = 1024
+"""Entries that one system call can hand over; more go in several. CLAMP lowers it if need be."""
+COMPLETIONS: Final = 4 * ENTRIES
+"""Many operations pend for one entry. What does not fit the kernel keeps (NODROP)."""
+
 SHARED: Final = {
     "COOP_TASKRUN": uring.IORING_SETUP_COOP_TASKRUN,
     "SUBMIT_ALL": uring.IORING_SETUP_SUBMIT_ALL,
@@ -49,14 +58,17 @@ SINGLE: Final = {
 """The same for a ring that one thread alone hands operations to and waits on."""
 
 FALL_BACK: Final = frozenset((errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOMEM))
-"""Errors of `io_uring_setup` after which automatic choice takes another backend."""
+"""Errors of `io_uring_setup` that say that there is no io_uring here. Others (no descriptor is
+left, say) are told to whoever wants a port: another backend would not fare better."""
+
+SYSCTL: Final = "/proc/sys/kernel/io_uring_disabled"
+"""0: for all; 1: for those of the group kernel.io_uring_group, and for root; 2: for nobody."""
 
 CURES: Final = {
     errno.ENOSYS: "this kernel has no io_uring (Linux 6.1 or newer has), or a container's seccomp "
     "profile hides it: allow io_uring_setup, io_uring_enter and io_uring_register there",
-    errno.EPERM: "forbidden: by the sysctl kernel.io_uring_disabled (set it to 0, or join the "
-    "group of kernel.io_uring_group where it is 1), or by a container's seccomp profile (allow "
-    "io_uring_setup, io_uring_enter and io_uring_register there)",
+    errno.EPERM: "forbidden by a seccomp profile, as containers have: allow io_uring_setup, "
+    "io_uring_enter and io_uring_register there",
     errno.EACCES: "forbidden by a security module (SELinux: the io_uring class)",
     errno.EINVAL: "this kernel's io_uring is too old: Linux 6.1 or newer is needed",
     errno.ENOMEM: "no memory for the rings: raise the limit of locked memory (ulimit -l)",
@@ -170,19 +182,22 @@ def open_ring(
 
 @functools.cache
 def probe() -> Support:
-    """Whether io_uring works here, asked of the kernel once."""
+    """Whether io_uring works here, asked of the kernel once.
+
+    :raises OSError: nothing speaks against it, but there is no ring to be had now
+    """
     if sys.platform != "linux":
         return Support(False, "needs Linux 6.1 or newer")
     if platform.python_implementation() == "PyPy":
         return Support(False, "needs CPython: PyPy may move a buffer while the kernel writes to it")
     try:
-        fd, params, flags = open_ring(8, 16, SHARED)
+        fd, params, flags = open_ring(ENTRIES, COMPLETIONS, SHARED)  # as large as a port's
     except ImportError as error:
         return Support(False, f"needs cffi: {error}")
     except OSError as error:
-        number = error.errno or 0
-        reason = f"io_uring_setup said {os.strerror(number)}"
-        return Support(False, f"{reason}; {CURES.get(number, 'no cure known')}", number)
+        if error.errno not in FALL_BACK:
+            raise
+        return _refused(error.errno)
     try:
         has = struct.unpack_from("=I", params, 20)[0]
         operations = _probe_operations(fd)
@@ -195,8 +210,24 @@ def probe() -> Support:
     if missing:
         reason = f"this kernel ({platform.release()}) lacks: {', '.join(missing)}"
         return Support(False, f"{reason}; Linux 6.1 or newer has them")
-    reason = f"io_uring of Linux {platform.release()}, {', '.join(flags)}"
+    reason = f"io_uring of Linux {platform.release()} with {', '.join((*flags, *FEATURES))}"
     return Support(True, reason, 0, flags, tuple(FEATURES), operations)
+
+
+def _refused(number: int) -> Support:
+    cure = CURES[number]
+    if number == errno.EPERM:
+        with contextlib.suppress(OSError), open(SYSCTL) as file:  # Linux 6.6 or newer has it
+            disabled = file.read().strip()
+            if disabled != "0":
+                cure = (
+                    f"forbidden by the sysctl kernel.io_uring_disabled, which is {disabled}: set "
+                    f"it to 0, or where it is 1 join the group that kernel.io_uring_group names"
+                )
+    reason = f"io_uring_setup said {os.strerror(number)}; {cure}"
+    if number == errno.ENOMEM:
+        _logger.warning("io_uring is not used: %s", reason)
+    return Support(False, reason, number)
 
 
 def _probe_operations(fd: int) -> tuple[str, ...]:
