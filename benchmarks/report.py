@@ -9,7 +9,7 @@ from benchmarks.tables import NOTHING, median, spread, table
 
 REFERENCES = ("asyncio-sock", "c-epoll")
 """What the summary compares with besides the baseline."""
-MATRIX = (Kind.ECHO, Kind.IDLE, Kind.LATENCY)
+MATRIX = (Kind.ECHO, Kind.LATENCY)
 """The kinds of cells whose CPU time per message is comparable."""
 
 

@@ -1,0 +1,68 @@
+"""The benchmark's load and netpoll's servers, a moment of each kind of cell."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = 400
+"""As if so many were allowed: three hundred connections idle, not ten thousand."""
+
+if sys.platform != "linux":
+    pytest.skip("the benchmark is for Linux", allow_module_level=True)
+if not (ROOT / "benchmarks").exists():
+    pytest.skip("the benchmark is not part of what is installed here", allow_module_level=True)
+
+pytestmark = pytest.mark.real_programs
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The benchmark's modules; its servers are started as ``python -m`` in the tree."""
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "compiled"))
+    native = importlib.import_module("benchmarks.native")
+    try:
+        native.compiler()
+    except native.CannotCompile as error:
+        pytest.skip(str(error))
+    return functools.partial(importlib.import_module, package="benchmarks")
+
+
+@pytest.mark.parametrize("subject", ["netpoll-io_uring", "netpoll-selectors"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "16KiB-x100",
+        "churn-x100",
+        "stream-in-x10",
+        "stream-out-x10",
+        "idle10000",
+        "compute-x100",
+        "latency-x100",
+    ],
+)
+def test_a_moment_of_each_kind(module: Any, name: str, subject: str) -> None:
+    cells, processes, subjects = module(".cells"), module(".processes"), module(".subjects")
+    (server,) = subjects.select([subject])
+    obstacle = server.obstacle()
+    if obstacle is not None:
+        pytest.skip(obstacle)
+    cell = cells.select([name])[0].within(FILES)
+    with processes.Pair(server, cell, processes.Placement.choose()) as pair:
+        window = pair.measure(0.02)
+    # the load has compared what came back with what it sent, or counted it
+    assert window.messages > 0
+    assert window.server_cpu > 0
+    assert bool(window.latency) == (cell.kind is cells.Kind.LATENCY)
+    assert bool(window.loops) == (cell.kind is cells.Kind.COMPUTE)
+    if window.latency:
+        assert window.messages == cell.rate * 0.02
+        assert 0 < window.latency["p50"] <= window.latency["p99"] <= window.latency["max"]

@@ -1,0 +1,161 @@
+"""`benchmarks/`: its statistics and its report, from samples that are made up."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+
+if not BENCHMARKS.exists():
+    pytest.skip("the benchmark is not part of what is installed here", allow_module_level=True)
+
+OWN, BASE = "netpoll-io_uring", "uvloop-protocol"
+ECHO, STREAM, IDLE, COMPUTE, LATENCY = (
+    "64B-x10",
+    "stream-in-x10",
+    "idle10000",
+    "compute-x100",
+    "latency-x100",
+)
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The benchmark's modules, which are not part of any package that is installed."""
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+    return functools.partial(importlib.import_module, package="benchmarks")
+
+
+@pytest.fixture
+def run(module: Any) -> Any:
+    """Two rounds of two subjects: ours costs 8 and 10 µs a message, the baseline 10 both times."""
+    results = module(".results")
+    sample: dict[str, Any] = {"messages": 1000, "seconds": 0.5, "load_cpu": 0.1}
+    made = results.Results(
+        environment={"date": "today", "CPU": "a slow one"},
+        settings={"rounds": 2},
+        subjects=[OWN, BASE, "python-epoll"],
+        cells=[ECHO, STREAM, IDLE, COMPUTE, LATENCY],
+        summary_cells=[ECHO],
+        baseline=BASE,
+        kinds={STREAM: "stream-in", IDLE: "idle", COMPUTE: "compute", LATENCY: "latency"},
+        about={IDLE: "9,000 idle besides"},
+        complete=True,
+    )
+    for cell in made.cells:
+        costs_of = {OWN: (0.008, 0.010), BASE: (0.010, 0.010)}
+        if cell == IDLE:
+            costs_of["python-epoll"] = (0.010, 0.010)
+        for subject, costs in costs_of.items():
+            made.samples += [
+                results.Sample(
+                    cell,
+                    subject,
+                    number,
+                    server_cpu=cost,
+                    latency={"p50": 20.0, "p99": 70.0 + number, "p99.9": 90.0, "max": 95.0},
+                    loops=3e6,
+                    size=1_000_000,
+                    **sample,
+                )
+                for number, cost in enumerate(costs)
+            ]
+    made.memory = [
+        results.Memory(IDLE, OWN, 2048.0),
+        results.Memory(IDLE, BASE, 1024.0),
+        results.Memory(IDLE, "python-epoll", 512.0),
+    ]
+    return made
+
+
+def rows(markdown: str, title: str) -> dict[str, list[str]]:
+    """The rows of the table under a title, by their first cell."""
+    section = markdown.partition(f"### {title}")[2].partition("###")[0]
+    lines = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("|")]
+    return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
+
+
+def test_a_saved_run_is_the_same_again(run: Any, module: Any, tmp_path: Path) -> None:
+    run.save(tmp_path / "run.json")
+    assert module(".results").Results.load(tmp_path / "run.json") == run
+
+
+def test_the_report_has_a_table_for_each_kind_of_cell(run: Any, module: Any) -> None:
+    tables = module(".report").render(run)
+    assert rows(tables, f"CPU time per message, {BASE} = 1")[ECHO] == [
+        "1.00 (1.00–1.00)",
+        "0.90 (0.80–1.00)",
+    ]
+    # 1,000 messages of a megabyte are a gigabyte, in half a second
+    assert rows(tables, "Streaming to the server")[OWN][1:] == ["0.009", "2.00"]
+    assert rows(tables, "Idle connections")[OWN][0] == "2.00"
+    assert "9,000 idle besides" in tables
+    assert rows(tables, "A computing thread")[OWN][:2] == ["1.00 (1.00–1.00)", "2,000"]
+    assert rows(tables, "Latency")[OWN][:2] == ["20 (20–20)", "70 (70–71)"]
+    assert "interrupted" not in tables
+
+
+def test_a_subject_without_a_part_in_a_table_is_left_out(run: Any, module: Any) -> None:
+    tables = module(".report").render(run)
+    assert "python-epoll" in rows(tables, "Idle connections")
+    assert "python-epoll" not in rows(tables, "Latency")
+    assert "python-epoll" not in rows(tables, "Overall")
+
+
+def test_targets_stand_beside_what_was_measured(run: Any, module: Any) -> None:
+    table = rows(module(".report").render(run), "Targets")
+    small = table[f"{OWN} ÷ {BASE}, CPU time"]
+    assert small == ["streaming in", "≤ 1.00", "0.90 (0.80–1.00)"]  # the last of that name
+    assert table[f"{OWN} ÷ {BASE}, messages/s"] == [
+        "a computing thread",
+        "≥ 1.30",
+        "1.00 (1.00–1.00)",
+    ]
+    assert table[f"{OWN} less python-epoll, memory of a connection"][-1] == "1.50 KiB"
+    assert not any("trio" in name for name in table)  # nobody measured it
+
+
+def test_an_interrupted_run_says_so(run: Any, module: Any) -> None:
+    run.complete = False
+    run.samples.clear()
+    run.failures["64B-x10 / trio"] = "it ended"
+    tables = module(".report").render(run)
+    assert "interrupted" in tables
+    assert "failed: 64B-x10 / trio: it ended" in tables
+    assert "CPU time per message" not in tables
+
+
+def test_committed_results_can_be_read(module: Any) -> None:
+    saved = sorted((BENCHMARKS / "results").glob("*.json"))
+    assert saved
+    for path in saved:
+        results = module(".results").Results.load(path)
+        assert rows(module(".report").render(results), "Overall")[results.baseline]
+
+
+def test_quantiles_of_a_histogram(module: Any) -> None:
+    quantiles = module(".latencies").quantiles
+    histogram = [[1000, 500], [2000, 490], [3000, 9], [9000, 1]]
+    assert quantiles(histogram) == {"p50": 1.0, "p99": 2.0, "p99.9": 3.0, "max": 9.0}
+    assert quantiles([[5000, 1]]) == dict.fromkeys(("p50", "p99", "p99.9", "max"), 5.0)
+    for wrong in ([], [[2000, 1], [1000, 1]], [[1000, 0]]):
+        with pytest.raises(ValueError, match="not a histogram"):
+            quantiles(wrong)
+
+
+def test_fewer_idle_connections_where_files_are_scarce(module: Any) -> None:
+    cells = module(".cells")
+    idle = next(cell for cell in cells.CELLS if cell.kind is cells.Kind.IDLE)
+    echo = next(cell for cell in cells.CELLS if cell.name == "64B-x1000")
+    limit = 1024
+    assert idle.within(limit).connections + cells.SPARE_FILES == limit
+    assert idle.within(20_000) is idle
+    assert echo.within(limit) is None
+    assert echo.within(2000) is echo
