@@ -88,7 +88,7 @@ def _netpoll(backend: str) -> Subject:
         f"netpoll, {backend} backend",
         "netpoll_echo",
         (backend,),
-        stream="netpoll_stream",
+        stream="stream_netpoll",
         idle="netpoll_idle",
         target=True,
     )
@@ -104,7 +104,7 @@ def _asyncio_like(
         f"asyncio_{style}",
         (loop,),
         package=loop if loop != "asyncio" else "",
-        stream="" if style == "streams" else f"{style}_stream",
+        stream="" if style == "streams" else f"stream_{style}",
         extra=extra,
         target=target,
     )
@@ -129,7 +129,7 @@ SUBJECTS = (
         "trio, socket streams",
         "trio_streams",
         package="trio",
-        stream="trio_stream",
+        stream="stream_trio",
         target=True,
     ),
     Subject("gevent", "gevent, cooperative sockets", "gevent_server", package="gevent"),

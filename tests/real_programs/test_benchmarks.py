@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import sys
@@ -63,6 +64,20 @@ def test_a_moment_of_each_kind(module: Any, name: str, subject: str) -> None:
     assert window.server_cpu > 0
     assert bool(window.latency) == (cell.kind is cells.Kind.LATENCY)
     assert bool(window.loops) == (cell.kind is cells.Kind.COMPUTE)
-    if window.latency:
-        assert window.messages == cell.rate * 0.02
-        assert 0 < window.latency["p50"] <= window.latency["p99"] <= window.latency["max"]
+
+
+def test_a_late_message_counts_from_when_it_was_due(module: Any) -> None:
+    """Ten times what one connection can carry is due within the window, and takes ten windows."""
+    seconds, rate = 0.01, 200_000
+    (cell,) = module(".cells").select(["latency-x100"])
+    (server,) = module(".subjects").select(["netpoll-selectors"])
+    processes = module(".processes")
+    cell = dataclasses.replace(cell, active=1, rate=rate)
+    with processes.Pair(server, cell, processes.Placement.choose()) as pair:
+        window = pair.measure(seconds)
+    assert window.messages == seconds * rate
+    longest = window.latency["max"] / 1e6
+    rounding = 1.05
+    # the last reply is the end of the window, and was due within its first part
+    assert window.seconds - seconds <= longest <= window.seconds * rounding
+    assert 0 < window.latency["p50"] < window.latency["p99"] <= window.latency["max"]

@@ -1,4 +1,4 @@
-"""netpoll, streaming one way: ``netpoll_stream BACKEND in`` or ``out``.
+"""netpoll, streaming one way: ``stream_netpoll BACKEND in`` or ``out``.
 
 In: drop what comes, answer each full block with a byte. Out: answer each byte with a block, in
 sends of 64 KiB, each started when the one before has ended.

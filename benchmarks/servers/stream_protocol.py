@@ -1,4 +1,4 @@
-"""asyncio Protocols that stream one way: ``protocol_stream LOOP in`` or ``out``.
+"""asyncio Protocols that stream one way: ``stream_protocol LOOP in`` or ``out``.
 
 In: drop what comes, answer each full block with a byte. Out: answer each byte with a block, in
 writes of 64 KiB, as far as the transport wants them.

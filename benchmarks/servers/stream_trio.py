@@ -1,4 +1,4 @@
-"""trio, streaming one way: ``trio_stream in`` or ``out``."""
+"""trio, streaming one way: ``stream_trio in`` or ``out``."""
 
 import sys
 

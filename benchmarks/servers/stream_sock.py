@@ -1,4 +1,4 @@
-"""asyncio's socket calls, streaming one way: ``sock_stream LOOP in`` or ``out``."""
+"""asyncio's socket calls, streaming one way: ``stream_sock LOOP in`` or ``out``."""
 
 import asyncio
 import socket
