@@ -156,6 +156,9 @@ def measure(options: argparse.Namespace) -> int:
             )
     except KeyboardInterrupt:
         interrupted = True
+    finally:
+        if options.json:
+            results.save(options.json)
     _show(results, options)
     return 130 if interrupted else int(bool(results.failures))
 
@@ -165,7 +168,6 @@ def _show(results: Results, options: argparse.Namespace) -> None:
     print(tables)
     path: Path | None = options.json
     if path:
-        results.save(path)
         path.with_suffix(".md").write_text(tables + "\n")
     directory: Path | None = options.plots or (path.parent if path else None)
     if directory is None:

@@ -67,7 +67,7 @@ def build(source: str) -> Path:
         command += [library.flag] if library else []
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
-            if library and f"{library.header}: No such file" in result.stderr:
+            if library and library.header in result.stderr:
                 raise CannotCompile(library.cure)
             raise CannotCompile(f"{source}: {result.stderr.strip()}")
         output.replace(program)

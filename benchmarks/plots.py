@@ -30,6 +30,7 @@ def require() -> Any:
         raise NoPlots(f"matplotlib is not installed: {CURE}") from None
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = OWN  # the same results make the same file
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text, not the outlines of its letters
     return importlib.import_module("matplotlib.pyplot")
 
 
