@@ -170,7 +170,7 @@ class SoftwarePort(Backend):
             self._engine.make_resubmit(self, general) or general
         )
 
-        _ports.add(self)
+        ports.add(self)
 
     def forget_threads(self) -> None:
         """In a child process: the threads that had the lock, or waited, are the parent's."""
@@ -911,11 +911,12 @@ class SoftwarePort(Backend):
             )
 
 
-_ports: weakref.WeakSet[SoftwarePort] = weakref.WeakSet()
+ports: weakref.WeakSet[SoftwarePort] = weakref.WeakSet()
+"""Every one there is."""
 
 
 def _in_child() -> None:
-    for port in list(_ports):
+    for port in list(ports):
         port.forget_threads()
 
 

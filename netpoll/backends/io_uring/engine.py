@@ -19,10 +19,10 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from netpoll import status as nt
-from netpoll.backends import sockets
+from netpoll.backends import sockets, software
 from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring import operations
@@ -55,8 +55,8 @@ IGNORED: Final = 1
 """The token of what nobody looks at the completion of."""
 
 _engines: weakref.WeakSet[IoUringEngine] = weakref.WeakSet()
-_left_over: list[Any] = []
-"""Operations that the kernel did not give back, with their ring: it may still write there."""
+_left_over: list[Operation] = []
+"""What the kernel did not give back: it may still write there."""
 
 
 class Channel(sockets.SocketAssociation):
@@ -91,6 +91,7 @@ class IoUringEngine(Engine):
         "_queued",
         "_ring",
         "_scarce",
+        "_started",
         "_table",
         "_tokens",
         "_turn",
@@ -116,8 +117,10 @@ class IoUringEngine(Engine):
         """What the kernel has, by token."""
         self._tokens: list[int] = []
         """Those that are free."""
+        self._started: list[Operation] = []
+        """What was started since the last system call."""
         self._queued: list[bytearray] = []
-        """Entries for the next system call."""
+        """Entries for the next one."""
         self._batch: list[tuple[int, int, int]] = []
         """Completions taken from the ring and not looked at yet."""
         self._again: list[Operation] = []
@@ -210,7 +213,7 @@ class IoUringEngine(Engine):
 
     def _make_begin(self) -> Callable[[Operation], bool]:
         """The hot path of a start, over closed-over names, as in `SoftwarePort`."""
-        table, append, ring = self._table, self._queued.append, self._ring
+        table, append = self._table, self._started.append
 
         def begin(operation: Operation) -> bool:
             line = operation._queue
@@ -231,8 +234,7 @@ class IoUringEngine(Engine):
                 operations.write_entry(operation)
             line.head = operation
             table[native.token] = operation
-            append(native.entry)
-            ring.expected += native.sends
+            append(operation)
             if self._blocked:
                 self.wake()
             return False
@@ -245,7 +247,7 @@ class IoUringEngine(Engine):
         """What `SoftwarePort.resubmit` and `begin` do where nothing stands in the way, in one
         function: 130 ns an operation less."""
         acquire, release, lock = self._lock.acquire, self._lock.release, self._lock
-        table, append, ring, begin = self._table, self._queued.append, self._ring, self._begin_again
+        table, append, begin = self._table, self._started.append, self._begin_again
         pending = PENDING
 
         def resubmit(overlapped: Operation, size: int | None = None) -> Operation:
@@ -269,11 +271,10 @@ class IoUringEngine(Engine):
                     overlapped._in_use = True
                     overlapped.done = False
                     overlapped._final = pending
-                    overlapped._since = port._now
+                    overlapped._since = port._now  # type: ignore[union-attr]
                     line.head = overlapped
                     table[native.token] = overlapped
-                    append(native.entry)
-                    ring.expected += native.sends
+                    append(overlapped)
                     if self._blocked:
                         self.wake()
                     return overlapped
@@ -340,7 +341,7 @@ class IoUringEngine(Engine):
         if native.size != operation._size and operation.opcode is not Opcode.CONNECT:
             operations.write_entry(operation)
         self._table[native.token] = operation
-        self._queued.append(native.entry)
+        self._started.append(operation)
         self._urgent = True
 
     def _may_call(self) -> bool:
@@ -357,9 +358,29 @@ class IoUringEngine(Engine):
             self._take_in()
         self._nudge()
 
+    def _queue_started(self) -> None:
+        """The entries of what was started. They name their sockets by number, so this is the last
+        moment to see that one was closed meanwhile: its number may be another's by now."""
+        started = self._started
+        count = len(started)
+        entries = [each._native.entry for each in started if not each.handle._closed]
+        if len(entries) != count:
+            for operation in [each for each in started if each.handle._closed]:
+                if operation.handle.fileno() == operation._association.fd:
+                    entries.append(operation._native.entry)  # a file of makefile() keeps it open
+                else:
+                    self._end(operation, sockets.status_of_close(operation))
+                    self._table[operation._native.token] = None
+                    self._leave(operation)
+                    self._finished.append(operation)
+        # no call between these, see Ring.push()
+        self._queued += entries
+        del started[:count]  # an operation that ended here may have made room for another one
+
     def _submit(self) -> None:
         queued, ring = self._queued, self._ring
-        ring.expected = 0
+        if self._started:
+            self._queue_started()
         while queued or ring.unsubmitted():
             ring.push(queued)
             before = ring.unsubmitted()
@@ -457,6 +478,8 @@ class IoUringEngine(Engine):
 
     def poll(self, timeout: float | None) -> list[Operation]:
         finished = self._finished
+        if self._started:
+            self._queue_started()
         if finished or self._batch:
             timeout = 0
         if self._paused:
@@ -524,7 +547,7 @@ class IoUringEngine(Engine):
         while again:
             operation = again[-1]
             table[operation._native.token] = operation
-            self._queued.append(operation._native.entry)
+            self._started.append(operation)
             again.pop()
             self._urgent = True
 
@@ -557,12 +580,13 @@ class IoUringEngine(Engine):
         native: Native = operation._native
         status, native.cause = native.cause, 0
         native.size = -1  # the entry is to be written anew for the next start
+        before = operation._value
         partly = operation.opcode is Opcode.SEND and native.moved + result < operation._size
         # what went out of a send that was cut off does not count (SEND-08)
         if result < 0 or partly or not operation._call(operation, result):
             self._end(operation, status)
-            if operation.opcode is Opcode.ACCEPT and operation._value is not None:
-                operation._value[0].close()  # it went on to wait for data
+            if operation._value is not before:
+                operation._value[0].close()  # an accept that went on to wait for data
                 operation._value = None
 
     def _once_more(self, token: int, operation: Operation) -> None:
@@ -647,27 +671,47 @@ class IoUringEngine(Engine):
         ends."""
         pending = self._in_kernel()
         deadline = time.monotonic() + DRAIN
-        while self._may_call() and any(each._final == PENDING for each in pending):
-            if time.monotonic() >= deadline:
-                break
-            self._await(pending)
+        while any(each._final == PENDING for each in pending) and time.monotonic() < deadline:
+            if self._may_call():
+                self._submit()  # where another thread has asked for the ends
+                self._await(pending)
+            elif self._blocked:
+                self._let_the_owner_drain()
+            else:
+                break  # only the owner could ask the kernel: the end of the ring has to do
         left = [each for each in pending if each._final == PENDING]
         if left:
-            _logger.error("the kernel does not give back: %s", ", ".join(map(repr, left)))
-            _left_over.extend((*left, self._ring))
+            names = ", ".join(map(repr, left))
+            if self._may_call():
+                _logger.error("the kernel does not give back: %s", names)
+            else:
+                _logger.info("not closed by its only thread, a port keeps the memory of: %s", names)
+            _left_over.extend(left)
             for operation in left:
                 self._end(operation, nt.STATUS_CANCELLED)
         return pending
+
+    def _let_the_owner_drain(self) -> None:
+        """It is in its wait, and closes the engine when it comes out."""
+        self.wake()
+        lock: Any = self._lock
+        held = lock._release_save()
+        try:
+            time.sleep(0.001)
+        finally:
+            lock._acquire_restore(held)
 
     def _in_kernel(self) -> list[Operation]:
         return [each for each in self._table[IGNORED:] if each is not None]
 
     def close(self) -> None:
+        if self._ring.fd < 0:
+            return
         _engines.discard(self)
+        self.drain()
         if self._may_call():
             self._ring.cancel(WAKE)
-        if not any(each is self._ring for each in _left_over):
-            self._ring.close()
+        self._ring.close()
         os.close(self._wake_fd)
 
     def stats(self) -> dict[str, int]:
@@ -678,10 +722,37 @@ class IoUringEngine(Engine):
         return operations.capability(opcode)
 
 
+def _refuse(*_: object) -> NoReturn:
+    raise RuntimeError("this port is the parent process's: make a new one after fork()")
+
+
+class ParentsEngine(IoUringEngine):
+    """What an engine turns into in a child process: the ring, which the two share, is the
+    parent's."""
+
+    __slots__ = ()
+
+    attach = detach = shutdown = prepare = cancel = cast("Any", _refuse)
+    poll = flush = wake = interrupt = cast("Any", _refuse)
+
+    def pending(self, association: Association) -> list[Operation]:
+        return []
+
+    def drain(self) -> list[Operation]:
+        return []
+
+    def close(self) -> None:
+        """The child's copies are closed already."""
+
+
 def _in_child() -> None:
     """After fork(): the rings are the parent's."""
     for engine in list(_engines):
-        engine._ring.abandon()
+        with contextlib.suppress(BufferError):  # another thread is just looking at completions
+            engine._ring.close()
+        os.close(engine._wake_fd)
+        engine._blocked = True  # so that a start has to wake, and is refused
+        engine.__class__ = ParentsEngine
     _engines.clear()
 
 
@@ -692,9 +763,6 @@ if hasattr(os, "register_at_fork"):
 @atexit.register
 def _at_exit() -> None:
     """Whatever is pending when the interpreter ends must not write to memory that is gone."""
-    for engine in list(_engines):
-        with engine._lock:
-            for operation in engine._in_kernel():
-                engine._stop(operation, nt.STATUS_CANCELLED)
-            engine.drain()
-            engine.close()
+    for port in list(software.ports):
+        if port.name == IoUringEngine.name:
+            port.close()

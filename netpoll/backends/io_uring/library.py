@@ -90,6 +90,7 @@ class FFI(Protocol):
     def cast(self, ctype: str, value: Any) -> Any: ...
 
 
+@functools.cache  # an import costs a microsecond, and fails at the very end of the interpreter
 def _ffi() -> FFI:
     from netpoll.backends.io_uring._ffi import ffi
 

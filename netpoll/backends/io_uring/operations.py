@@ -33,8 +33,6 @@ the rest is zero."""
 ADDRESS_AND_LENGTH: Final = struct.Struct("=QI")
 ADDRESS: Final = 16
 """Where those are in an entry."""
-LENGTH_WORD: Final = 6
-"""The length, counted in 32-bit words."""
 IOVEC: Final = struct.Struct("=QQ")
 MSGHDR: Final = struct.Struct("=QIxxxxQQQQIxxxx")
 """struct msghdr: name, its length, iov, their number, control, its length, flags."""
@@ -67,22 +65,19 @@ def capability(opcode: str) -> Capability:
 class Native:
     """What the kernel is given for one operation, and keeps until its completion is taken."""
 
-    __slots__ = ("cause", "entry", "kept", "moved", "sends", "size", "token", "tokens", "words")
+    __slots__ = ("cause", "entry", "kept", "moved", "size", "token", "tokens")
 
     def __init__(self, token: int, tokens: list[int]) -> None:
         self.token = token
         self.tokens = tokens
         """Where the token goes back to."""
         self.entry = bytearray(uring.SQE_SIZE)
-        self.words = memoryview(self.entry).cast("I")
         self.kept: Any = None
         """Memory of ours that the entry points to."""
         self.size = -1
         """How many bytes of the buffers the entry speaks of."""
         self.moved = 0
         """What went out so far, of a send that took more than one entry."""
-        self.sends = 0
-        """1 of a send, which usually ends as soon as it is handed over."""
         self.cause = 0
         """Why it was cancelled: the status that it is to end with."""
 
@@ -234,7 +229,6 @@ def write_send(operation: Operation) -> None:
     native: Native = operation._native
     size = native.size = operation._size
     native.moved = 0
-    native.sends = 1
     operation._least = size or NEVER
     operation._call = finish_send
     flags = operation.flags & ~sockets.DONTWAIT | MSG_WAITALL | sockets.NOSIGNAL

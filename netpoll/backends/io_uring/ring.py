@@ -19,20 +19,25 @@ import mmap
 import os
 import platform
 import struct
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll.backends.io_uring import constants as uring
-from netpoll.backends.io_uring.library import SHARED, SINGLE, address_of, open_ring, syscalls
+from netpoll.backends.io_uring.library import (
+    COMPLETIONS,
+    ENTRIES,
+    SHARED,
+    SINGLE,
+    address_of,
+    open_ring,
+    syscalls,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 U32: Final = 0xFFFFFFFF
-ENTRIES: Final = 1024
-"""Entries that one system call can hand over; more go in several. CLAMP lowers it if need be."""
-COMPLETIONS: Final = 4 * ENTRIES
-"""Many operations pend for one entry. What does not fit the kernel keeps (NODROP)."""
 BARRIER: Final = platform.machine().lower() not in ("x86_64", "amd64", "i686", "i386")
 
 BATCH: Final = 64
@@ -40,15 +45,6 @@ BATCH: Final = 64
 meanwhile goes out with the next one; all at once would fall out of the processor's cache."""
 ARGUMENT_SIZE: Final = 24
 """struct io_uring_getevents_arg."""
-
-HOPE_MICROSECONDS: Final = 50
-"""A send is done as soon as it is handed over, so that a wait behind it would end at once, with
-nothing but the sends. With a number of sends on their way, hope for one completion more, this long.
-Halves the turns of a request/response loop with few connections."""
-HOPES: Final = 4
-"""Hopes that may fail before it is given up ..."""
-DESPAIR: Final = 100
-"""... for so many waits: where only sends are under way it would be in vain every time."""
 
 CQE: Final = struct.Struct("=QiI")
 """struct io_uring_cqe: user_data, result, flags."""
@@ -71,7 +67,6 @@ class Ring:
         "_cq_tail_word",
         "_cqes",
         "_enter",
-        "_hope",
         "_last_error",
         "_maps",
         "_sq_head_word",
@@ -83,7 +78,6 @@ class Ring:
         "_timespec",
         "_words",
         "enters",
-        "expected",
         "fd",
         "flags",
     )
@@ -106,15 +100,6 @@ class Ring:
         self._timespec = memoryview(bytearray(16)).cast("q")
         self._argument = bytearray(struct.pack("=QIIQ", 0, 0, 0, address_of(self._timespec)))
         self._argument_address = address_of(self._argument)
-        self.expected = 0
-        """Operations handed over next that usually end at once: sends."""
-        # the same argument for a wait that first hopes for more than one completion (Linux 6.12)
-        features = struct.unpack_from("=I", params, 20)[0]
-        self._hope: bytearray | None = None
-        if features & uring.IORING_FEAT_MIN_TIMEOUT:
-            self._hope = bytearray(
-                struct.pack("=QIIQ", 0, 0, HOPE_MICROSECONDS, address_of(self._timespec))
-            )
 
     def _map(self, params: bytearray) -> None:
         self._sq_size, self._cq_size = struct.unpack_from("=II", params)
@@ -198,15 +183,11 @@ class Ring:
         getevents = uring.IORING_ENTER_GETEVENTS
         with_timeout = getevents | uring.IORING_ENTER_EXT_ARG
         fence = self._fence if BARRIER else None
-        hope = 0 if self._hope is None else address_of(self._hope)
-        hopes, despair = HOPES, 0
 
         def turn(
             queued: list[bytearray], batch: list[tuple[int, int, int]], timeout: float | None
         ) -> None:
-            nonlocal hopes, despair
             head = self._cq_head
-            hoped = 0
             if words[cq_tail] == head:
                 if queued:
                     tail = self._sq_tail
@@ -231,19 +212,10 @@ class Ring:
                     complete, flags, address, size = 0, getevents, 0, 0
                 else:
                     complete, flags, address, size = 1, with_timeout, argument, ARGUMENT_SIZE
-                    if self.expected and hope:
-                        if hopes:
-                            complete, address = self.expected + 1, hope
-                            hoped = complete
-                        else:
-                            despair -= 1
-                            if despair == 0:
-                                hopes = 1
                     if timeout < 1.0:
                         timespec[0], timespec[1] = 0, int(timeout * 1e9)
                     else:
                         self._set_timeout(timeout)
-                self.expected = 0
                 release()
                 try:
                     result = enter(number, ring_fd, to_submit, complete, flags, address, size)
@@ -253,13 +225,6 @@ class Ring:
                     acquire()
                 head = self._cq_head  # another thread may have taken some
             available = (words[cq_tail] - head) & U32
-            if hoped:
-                if available >= hoped:
-                    hopes = HOPES
-                else:
-                    hopes -= 1
-                    if not hopes:
-                        despair = DESPAIR
             if available:
                 if fence is not None:
                     fence()
@@ -331,15 +296,6 @@ class Ring:
         """Give the ring back. Whatever is pending still writes to its memory until the kernel has
         ended it, so nothing may be."""
         os.close(self.fd)
-        self._let_go()
-
-    def abandon(self) -> None:
-        """In a child process: the ring is the parent's, who goes on with it."""
-        os.close(self.fd)
-        self._let_go()
-        self._enter = _refuse
-
-    def _let_go(self) -> None:
         self.fd = -1
         for view in (self._words, self._cqes, self._sqes):
             view.release()
@@ -347,16 +303,15 @@ class Ring:
             each.close()
 
 
-def _refuse(*_arguments: int) -> int:
-    raise RuntimeError("this port is the parent process's: make a new one after fork()")
-
-
 def _shared(fd: int, size: int, offset: int) -> Any:
     library: Any = mmap  # whose declarations know these names on Linux only
+    options: dict[str, Any] = {"offset": offset}
+    if sys.version_info >= (3, 13):
+        options["trackfd"] = False  # or each keeps a duplicate of the descriptor
     return library.mmap(
         fd,
         size,
         flags=library.MAP_SHARED | library.MAP_POPULATE,
         prot=library.PROT_READ | library.PROT_WRITE,
-        offset=offset,
+        **options,
     )
