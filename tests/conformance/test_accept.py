@@ -263,6 +263,25 @@ def test_an_accept_on_what_does_not_listen_is_refused(
     assert isinstance(ended.error, OSError)
 
 
+@pytest.mark.statement("CAN-08")
+@pytest.mark.parametrize("receive", [False, True], ids=["plain", "with-data"])
+def test_cancelling_an_accept_leaves_what_it_accepted_before_alone(
+    port: CompletionPort, net: Loopback, receive: bool
+) -> None:
+    listener = net.listener()
+    port.associate(listener)
+    operation = port.accept(listener, receive=bytearray(10) if receive else None)
+    client = client_of(net, listener)
+    client.sendall(b"first")
+    sock = connection(net, take(port))
+    port.resubmit(operation)
+    nothing_more(port)
+    assert port.cancel(operation)
+    assert take(port).error == 995
+    sock.sendall(b"alive")
+    assert receive_exactly(client, 5) == b"alive"
+
+
 @pytest.mark.statement("CAN-06")
 def test_an_accept_that_is_cancelled_while_its_client_is_silent_ends_once(
     port: CompletionPort, net: Loopback

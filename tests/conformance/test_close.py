@@ -395,3 +395,27 @@ def test_shutting_sending_down_first_keeps_the_end_graceful(
     assert take(port).error in CLOSED_HERE
     assert read_to_end(far) == b"last words"
     assert far.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+
+
+@either_way
+def test_what_was_started_before_the_close_does_not_go_to_the_next_socket(
+    port: CompletionPort, net: Loopback, close: Callable[[CompletionPort, socket.socket], None]
+) -> None:
+    """A backend that hands over later what it has by number only could take another's data."""
+    near, far = net.tcp_pair()
+    port.associate(near, "closed")
+    operation = port.recv(near, 100)
+    far.sendall(b"first")
+    assert take(port).result() == b"first"
+    # made already, for the number must be used again at once
+    listener = net.listener()
+    client = net.new_socket()
+    client.connect(listener.getsockname())
+    port.resubmit(operation)
+    close(port, near)
+    other = net.track(listener.accept()[0])  # on POSIX it has the number
+    client.sendall(b"not yours")
+    completion = take(port)
+    assert (completion.overlapped, completion.key) == (operation, "closed")
+    assert completion.error in CLOSED_HERE
+    assert other.recv(100) == b"not yours"
