@@ -294,6 +294,9 @@ def test_other_threads_start_post_and_cancel(mine: CompletionPort, net: Loopback
     assert run(operation.cancel).result()
     assert take(mine).error == 995
     run(mine.resubmit, operation).result()
+    assert run(operation.cancel).result()  # before the kernel has heard of it
+    assert take(mine).error == 995
+    run(mine.resubmit, operation).result()
     run(mine.flush).result()
     far.sendall(b"more")
     assert take(mine).result() == b"more"

@@ -438,6 +438,8 @@ class IoUringEngine(Engine):
             operations.SQE.pack_into(
                 entry, 0, uring.IORING_OP_ASYNC_CANCEL, 0, 0, -1, 0, native.token, 0, 0, IGNORED
             )
+            if self._started:
+                self._queue_started()  # what it asks the end of goes out before it
             self._queued.append(entry)
             self.wake()
         return True
