@@ -608,6 +608,8 @@ class IoUringEngine(Engine):
                 operation._value = None
             operations.write_entry(operation)
             return
+        elif operation.opcode is Opcode.ACCEPT and not operation._final:
+            self._scarce = False  # the next time is news again
         if operation._queue.head is operation:
             self._advance(operation._queue)
 
