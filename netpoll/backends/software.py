@@ -920,8 +920,9 @@ def _in_child() -> None:
         port.forget_threads()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+_os: Any = os  # Windows has no such name
+if hasattr(_os, "register_at_fork"):
+    _os.register_at_fork(after_in_child=_in_child)
 
 
 def _completion(operation: AnyOverlapped) -> Completion:

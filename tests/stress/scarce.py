@@ -34,13 +34,13 @@ class Warnings(logging.Handler):
         self.messages.append(record.getMessage())
 
 
-def main(selector: str, order: str) -> dict[str, Any]:
+def main(backend: str, options: str, order: str) -> dict[str, Any]:
     warnings = Warnings()
     logging.getLogger("netpoll").addHandler(warnings)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, most))
     report: dict[str, Any] = {}
-    with CompletionPort("selectors", selector=selector) as port:
+    with CompletionPort(backend, **json.loads(options)) as port:
         listener = socket.create_server(("127.0.0.1", 0), backlog=16)
         port.associate(listener, "listener")
         near, far = socket.socketpair()

@@ -23,10 +23,8 @@ POLLS = 30
 def report(target: Target, request: pytest.FixtureRequest) -> dict[str, Any]:
     if sys.platform == "win32":
         pytest.skip("Windows has no limit of open files to lower")
-    if "selector" not in target.options:
-        pytest.skip("this backend accepts in the kernel")
     done = subprocess.run(
-        [sys.executable, PROGRAM, target.options["selector"], request.param],
+        [sys.executable, PROGRAM, target.backend, json.dumps(dict(target.options)), request.param],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdin=subprocess.DEVNULL,
         capture_output=True,

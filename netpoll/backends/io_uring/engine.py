@@ -49,6 +49,8 @@ PATIENCE: Final = 0.05
 there at once; another thread that has handed the operation over may have to run first."""
 DRAIN: Final = 5.0
 """Seconds to wait, when the port closes, for the ends of what was cancelled."""
+SCARCE: Final = 1.0
+"""Seconds without a lack of descriptors after which the next one is news."""
 WAKE: Final = 0
 """The token of the read that other threads end a wait with."""
 IGNORED: Final = 1
@@ -90,7 +92,7 @@ class IoUringEngine(Engine):
         "_polls",
         "_queued",
         "_ring",
-        "_scarce",
+        "_scarce_until",
         "_started",
         "_table",
         "_tokens",
@@ -128,7 +130,7 @@ class IoUringEngine(Engine):
         self._finished: list[Operation] = []
         self._paused: dict[Channel, tuple[Operation, float]] = {}
         """Listeners without a descriptor for the next connection, and when to try again."""
-        self._scarce = False
+        self._scarce_until = 0.0
         self._urgent = False
         """Entries are queued that should not have to wait for the next wait."""
         self._blocked = False
@@ -608,8 +610,6 @@ class IoUringEngine(Engine):
                 operation._value = None
             operations.write_entry(operation)
             return
-        elif operation.opcode is Opcode.ACCEPT and not operation._final:
-            self._scarce = False  # the next time is news again
         if operation._queue.head is operation:
             self._advance(operation._queue)
 
@@ -631,15 +631,17 @@ class IoUringEngine(Engine):
 
     def _pause(self, token: int, operation: Operation, number: int) -> None:
         """No descriptor for the next connection: try again a little later."""
-        if not self._scarce:
-            self._scarce = True
+        now = time.monotonic()
+        news = now >= self._scarce_until
+        self._scarce_until = now + SCARCE
+        if news:
             _logger.warning(
                 "accepting pauses until a descriptor is free: %s; "
                 "raise the limit (ulimit -n) or close connections",
                 os.strerror(number),
             )
         channel = cast("Channel", operation._association)
-        self._paused[channel] = operation, time.monotonic() + sockets.SCARCITY_PAUSE
+        self._paused[channel] = operation, now + sockets.SCARCITY_PAUSE
         self._table[token] = None
 
     def _resume(self) -> None:
@@ -736,9 +738,6 @@ class ParentsEngine(IoUringEngine):
 
     __slots__ = ()
 
-    attach = detach = shutdown = prepare = cancel = cast("Any", _refuse)
-    poll = flush = wake = interrupt = cast("Any", _refuse)
-
     def pending(self, association: Association) -> list[Operation]:
         return []
 
@@ -747,6 +746,10 @@ class ParentsEngine(IoUringEngine):
 
     def close(self) -> None:
         """The child's copies are closed already."""
+
+
+for _name in "attach detach shutdown prepare cancel poll flush wake interrupt".split():
+    setattr(ParentsEngine, _name, _refuse)
 
 
 def _in_child() -> None:
@@ -760,8 +763,8 @@ def _in_child() -> None:
     _engines.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+if hasattr(_os, "register_at_fork"):
+    _os.register_at_fork(after_in_child=_in_child)
 
 
 @atexit.register
