@@ -23,6 +23,8 @@ POLLS = 30
 def report(target: Target, request: pytest.FixtureRequest) -> dict[str, Any]:
     if sys.platform == "win32":
         pytest.skip("Windows has no limit of open files to lower")
+    if request.param == "accept-first" and target.backend == "io_uring":
+        pytest.skip("the kernel accepts the first client before the descriptors run out")
     done = subprocess.run(
         [sys.executable, PROGRAM, target.backend, json.dumps(dict(target.options)), request.param],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

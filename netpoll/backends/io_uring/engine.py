@@ -748,7 +748,9 @@ class ParentsEngine(IoUringEngine):
         """The child's copies are closed already."""
 
 
-for _name in "attach detach shutdown prepare cancel poll flush wake interrupt".split():
+for _name in ("attach", "detach", "shutdown", "prepare", "cancel"):
+    setattr(ParentsEngine, _name, _refuse)
+for _name in ("poll", "flush", "wake", "interrupt"):
     setattr(ParentsEngine, _name, _refuse)
 
 
