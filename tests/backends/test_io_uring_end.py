@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -254,7 +255,12 @@ def in_child(check: Callable[[], object]) -> None:
             os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(code)
-    _, status = os.waitpid(child, 0)
+    try:
+        _, status = os.waitpid(child, 0)
+    except BaseException:  # it hangs, and the test's time is over
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
     assert os.waitstatus_to_exitcode(status) == 0
 
 
