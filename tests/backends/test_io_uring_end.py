@@ -4,6 +4,7 @@ to memory that is somebody else's by then."""
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -99,8 +100,9 @@ def test_a_port_leaves_no_descriptor(net: Loopback, single_issuer: bool) -> None
 @MODES
 @pytest.mark.parametrize("pending", [True, False], ids=["pending", "idle"])
 def test_another_thread_closes_the_port_that_one_waits_on(
-    net: Loopback, single_issuer: bool, pending: bool
+    net: Loopback, single_issuer: bool, pending: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "netpoll")
     before = open_descriptors()
     port = open_port(single_issuer=single_issuer)
     operations: list[Overlapped[Any]] = []
@@ -125,6 +127,7 @@ def test_another_thread_closes_the_port_that_one_waits_on(
         assert completion is not None
         assert completion.error == 995
     closing.result()
+    assert caplog.records == []  # nothing was left with the kernel
     assert {each.status for each in operations} <= {0xC0000120}
     far.sendall(b"data")
     assert receive_exactly(near, 4) == b"data"
@@ -143,6 +146,9 @@ def test_a_thread_other_than_the_owner_closes_a_port_that_nobody_waits_on(net: L
     receive = port.recv_into(near, buffer)
     run(port.close).result()
     assert receive.status == 0xC0000120
+    receive.release()
+    with pytest.raises(BufferError):
+        buffer.append(0)  # nobody tells when the kernel has ended
     near.close()
     far.close()
     net.close()

@@ -57,8 +57,8 @@ IGNORED: Final = 1
 """The token of what nobody looks at the completion of."""
 
 _engines: weakref.WeakSet[IoUringEngine] = weakref.WeakSet()
-_left_over: list[Operation] = []
-"""What the kernel did not give back: it may still write there."""
+_left_over: list[object] = []
+"""The memory that the kernel did not give back: it may still write there."""
 
 
 class Channel(sockets.SocketAssociation):
@@ -692,8 +692,9 @@ class IoUringEngine(Engine):
                 _logger.error("the kernel does not give back: %s", names)
             else:
                 _logger.info("not closed by its only thread, a port keeps the memory of: %s", names)
-            _left_over.extend(left)
             for operation in left:
+                # not the operation, which the program may release or use again
+                _left_over.append((operation._native, operation._pinned, operation._view))
                 self._end(operation, nt.STATUS_CANCELLED)
         return pending
 
