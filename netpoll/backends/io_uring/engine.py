@@ -497,7 +497,10 @@ class IoUringEngine(Engine):
             self._arm_wake()
         self._polls += 1
         self._blocked = True
-        self._turn(self._queued, self._batch, timeout)
+        try:
+            self._turn(self._queued, self._batch, timeout)
+        finally:
+            self._blocked = False  # also where no system call was needed
         self._look_at_batch()
         if self._paused:
             self._resume()

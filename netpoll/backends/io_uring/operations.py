@@ -68,17 +68,17 @@ class Native:
     __slots__ = ("cause", "entry", "kept", "moved", "size", "token", "tokens")
 
     def __init__(self, token: int, tokens: list[int]) -> None:
-        self.token = token
-        self.tokens = tokens
+        self.token: int = token
+        self.tokens: list[int] = tokens
         """Where the token goes back to."""
-        self.entry = bytearray(uring.SQE_SIZE)
+        self.entry: bytearray = bytearray(uring.SQE_SIZE)
         self.kept: Any = None
         """Memory of ours that the entry points to."""
-        self.size = -1
+        self.size: int = -1
         """How many bytes of the buffers the entry speaks of."""
-        self.moved = 0
+        self.moved: int = 0
         """What went out so far, of a send that took more than one entry."""
-        self.cause = 0
+        self.cause: int = 0
         """Why it was cancelled: the status that it is to end with."""
 
     def __del__(self) -> None:

@@ -83,6 +83,8 @@ class Ring:
     )
 
     def __init__(self, *, single_issuer: bool = False) -> None:
+        self.fd: int
+        self.flags: tuple[str, ...]
         self.fd, params, self.flags = open_ring(
             ENTRIES, COMPLETIONS, SINGLE if single_issuer else SHARED
         )
@@ -94,7 +96,7 @@ class Ring:
         self._enter: Callable[..., int] = syscalls().syscall
         self._last_error = syscalls().last_error
         self._barrier = threading.Lock()
-        self.enters = 0
+        self.enters: int = 0
         """System calls made so far."""
         # struct io_uring_getevents_arg, which points to a __kernel_timespec
         self._timespec = memoryview(bytearray(16)).cast("q")

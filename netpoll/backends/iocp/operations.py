@@ -23,7 +23,7 @@ from netpoll.overlapped import Opcode, Overlapped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from netpoll.backends.iocp.functions import LPOVERLAPPED, Handle, Memory
+    from netpoll.backends.iocp.functions import LPDWORD, LPOVERLAPPED, Handle, Memory
     from netpoll.backends.iocp.library import Library
 
     Operation = Overlapped[Any]
@@ -79,16 +79,16 @@ class Native:
     def __init__(self, begin: Begin, finish: Finish | None = None) -> None:
         self.overlapped: LPOVERLAPPED = ffi.new("OVERLAPPED *")
         self.address: int = int(ffi.cast("ULONG_PTR", self.overlapped))
-        self.begin = begin
-        self.finish = finish
-        self.transferred = ffi.new("DWORD *")
+        self.begin: Begin = begin
+        self.finish: Finish | None = finish
+        self.transferred: LPDWORD = ffi.new("DWORD *")
         """Bytes moved, of a start that finished at once."""
-        self.flags = ffi.new("DWORD *")
+        self.flags: LPDWORD = ffi.new("DWORD *")
         self.wsabufs: Any = NULL
-        self.buffer_count = 0
-        self.armed = -1
+        self.buffer_count: int = 0
+        self.armed: int = -1
         """The number of bytes that `wsabufs` offers now."""
-        self.cause = 0
+        self.cause: int = 0
         """The status that a cancel on behalf of somebody is to end with: 0 while nobody asked."""
         self.starts: list[None] = []
         """One for each thread that is about to give the socket's number to Windows, or does."""

@@ -94,7 +94,7 @@ class Socket(Association):
 
     def __init__(self, sock: Any, fd: int, number: int) -> None:
         super().__init__(sock, fd)
-        self.number = number
+        self.number: int = number
 
 
 class _Thread(threading.local):
