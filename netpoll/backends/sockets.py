@@ -239,8 +239,14 @@ def send_fin(record: SocketAssociation) -> None:
             sock.shutdown(socket.SHUT_WR)
 
 
-def make_abortive(sock: socket.socket) -> None:
+def about_to_close(record: SocketAssociation) -> None:
     """Closing with a receive pending resets the connection (CLOSE-07)."""
+    sock: socket.socket | None = record.handle()
+    receiving = record.stream and record.reading.head is not None
+    if sock is None or not receiving:
+        return
+    if record.writing.refusal == nt.STATUS_PIPE_DISCONNECTED:
+        return  # its end of stream is out, or on its way
     with contextlib.suppress(OSError):  # closed already
         sock.getpeername()
         linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)

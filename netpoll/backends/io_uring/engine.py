@@ -166,14 +166,7 @@ class IoUringEngine(Engine):
 
     def detach(self, association: Association) -> list[Operation]:
         channel = cast("Channel", association)
-        handle = channel.handle()
-        receiving = channel.reading.head is not None and channel.stream
-        if (
-            receiving
-            and handle is not None
-            and channel.writing.refusal != nt.STATUS_PIPE_DISCONNECTED
-        ):
-            sockets.make_abortive(handle)
+        sockets.about_to_close(channel)
         self._paused.pop(channel, None)
         channel.closing = False
         channel.refuse(nt.STATUS_INVALID_HANDLE)

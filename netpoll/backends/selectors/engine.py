@@ -124,14 +124,7 @@ class SelectorsEngine(Engine):
         self._watch(channel, 0)
         self._paused.pop(channel, None)
         self._scarce = self._scarce and bool(self._paused)
-        handle = channel.handle()
-        receiving = channel.reading.head is not None and channel.stream
-        if (
-            receiving
-            and handle is not None
-            and channel.writing.refusal != nt.STATUS_PIPE_DISCONNECTED
-        ):
-            sockets.make_abortive(handle)
+        sockets.about_to_close(channel)
         ended = self.pending(channel)
         # in place: a poll in another thread holds this list while it waits
         self._finished[:] = [each for each in self._finished if each._association is not channel]
