@@ -109,11 +109,12 @@ def main() -> int:
     if options.command == "clean":
         clean()
         return 0
+    if options.command != "where":
+        need_programs()
     builds = choose(options.python or (["all"] if options.command == "build" else []))
     if options.command == "where":
         print(*(build.executable for build in builds), sep="\n")
         return 0
-    need_programs()
     codes = [0]
     for build in builds:
         ensure(build)

@@ -235,7 +235,8 @@ def test_a_port_dropped_with_operations_pending(net: Loopback, single_issuer: bo
 
     with pytest.warns(ResourceWarning, match="unclosed <Compl"):  # noqa: PT031
         engine = drop()
-        gc.collect()
+        gc.collect()  # runs the port's __del__
+        gc.collect()  # from CPython 3.15 on, what that held on to goes with the next one
     assert engine() is None
     far.sendall(b"data")
     assert receive_exactly(near, 4) == b"data"
