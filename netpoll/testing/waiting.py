@@ -5,12 +5,13 @@ Every wait here has the same generous deadline, which only a failing test ever r
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from netpoll import CompletionPort
 
@@ -31,6 +32,22 @@ def wait_until(condition: Callable[[], object], what: str = "the condition") -> 
         if time.monotonic() >= deadline:
             raise AssertionError(f"{what} did not come true within {DEADLINE:g} s")
         pause.wait(0.001)
+
+
+@contextlib.contextmanager
+def at_least(seconds: float) -> Iterator[None]:
+    """What is done inside takes no less time.
+
+    A step of the clock, 15.6 ms on Windows, may fall between the two looks at it, and a difference
+    of two times is rounded.
+
+    :raises AssertionError: it was early
+    """
+    started = time.monotonic()
+    yield
+    took = time.monotonic() - started
+    if took < seconds - time.get_clock_info("monotonic").resolution:
+        raise AssertionError(f"{took:g} s, not {seconds:g}")
 
 
 def wait_for_waiters(port: CompletionPort, count: int) -> None:
