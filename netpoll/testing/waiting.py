@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from netpoll import CompletionPort
 
@@ -35,7 +35,7 @@ def wait_until(condition: Callable[[], object], what: str = "the condition") -> 
 
 
 @contextlib.contextmanager
-def at_least(seconds: float) -> Iterator[None]:
+def at_least(seconds: float) -> Generator[None, None, None]:
     """What is done inside takes no less time.
 
     A step of the clock, 15.6 ms on Windows, may fall between the two looks at it, and a difference
