@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import re
 import socket
@@ -13,7 +12,7 @@ import pytest
 from cli.peers import connect, reset
 from cli.running import Result, serve
 
-from netpoll.testing.wine import SWALLOWED, wine_version
+from netpoll.testing.wine import wine_version
 
 CLIENTS = 3000
 AT_ONCE = 10
@@ -40,8 +39,9 @@ def outcomes(result: Result) -> dict[str, int]:
 
 
 @pytest.mark.skipif(
-    wine_version() is not None and os.environ.get("NETPOLL_BACKEND") == "selectors",
-    reason=f"Wine {wine_version()}, {SWALLOWED.statement}: {SWALLOWED.why}",
+    wine_version() is not None,
+    reason=f"thousands of resets end the wineserver of Wine {wine_version()} now and then "
+    "(release_object: obj->refcount), and all that runs under it hangs",
 )
 @pytest.mark.parametrize("threads", ["1", "4"])
 def test_every_connection_ends_once(threads: str) -> None:
