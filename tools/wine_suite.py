@@ -8,6 +8,7 @@ the oldest runs what Windows has of the suite, and the others run the conformanc
 over select(), they would say once more what the oldest has said. Two run at a time; the first shows
 its output as it comes, the others when they have ended. With arguments of your own, or with
 NETPOLL_WINE_PYTHON=3.12 in the environment, there is one Python only.
+If Wine's own server crashes, which it does now and then, its Pythons start once more.
 
 tests/real_programs is not among it: curl, nc, socat and wrk are programs of Linux.
 """
@@ -24,6 +25,10 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tools.wine.prefix import SERVER_CRASHED
 
 ROOT = Path(__file__).resolve().parent.parent
 WINE_PYTHON = [sys.executable, str(ROOT / "tools" / "wine_python.py")]
@@ -71,7 +76,14 @@ class Run:
         self.stopped = 0
 
     def __call__(self) -> int:
-        """Its exit code."""
+        """Its exit code. A second crash of Wine's own server is one; the first is tried again."""
+        code = self.once()
+        if code == SERVER_CRASHED:
+            say(f"{self.name}: Wine's server crashed, which says nothing of netpoll; once more")
+            code = self.once()
+        return code
+
+    def once(self) -> int:
         if self.stopped:
             return 128 + self.stopped
         say(f"{self.name}: pytest {' '.join(self.arguments)}")

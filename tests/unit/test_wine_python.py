@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,71 @@ def test_without_wine_it_says_what_to_install(tmp_path: Path) -> None:
     assert "apt-get install --no-install-recommends" in result.stderr
     assert " gcc-mingw-w64-x86-64-win32 wine wine64" in result.stderr
     assert "wine" in script("packages", path=str(tmp_path)).stdout.split()
+
+
+FAKE_WINE = """#!/bin/sh
+echo started
+exec sleep 600
+"""
+FAKE_SERVER = """#!/bin/sh
+# The server dies as soon as the program runs.
+case $1 in
+--wait) while [ ! -e "$WINEPREFIX/started" ]; do sleep 0.05; done ;;
+esac
+"""
+
+
+@pytest.fixture
+def fake_wine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for programs to be found in instead of Wine's."""
+    for name, text in (("wine", FAKE_WINE), ("wineserver", FAKE_SERVER)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path
+
+
+def test_a_program_whose_wine_server_died_is_ended(fake_wine: Path) -> None:
+    """Wine 8's dies of an assertion now and then, and the program hangs."""
+    (fake_wine / "prefix").mkdir()
+    code = """if True:
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, sys.argv[1])
+        from tools.wine.prefix import environment, run_to_end
+        sys.exit(run_to_end(Path("python.exe"), [], environment(Path(sys.argv[2]))))
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(ROOT), str(fake_wine / "prefix")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "started\n"
+        (fake_wine / "prefix" / "started").touch()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "Wine's server has died" in errors
+
+
+@pytest.mark.parametrize(("crashes", "expected"), [(0, 0), (1, 0), (2, 75)])
+def test_the_suite_starts_once_more_after_a_crash_of_wine(
+    tools: Any, tmp_path: Path, crashes: int, expected: int
+) -> None:
+    run = tools("tools.wine_suite").Run("3.11", [], tmp_path)
+    code = """if True:
+        import sys
+        from pathlib import Path
+        starts = Path(sys.argv[1])
+        with starts.open("a") as log:
+            print("started", file=log)
+        sys.exit(75 if len(starts.read_text().split()) <= int(sys.argv[2]) else 0)
+    """
+    run.command = [sys.executable, "-c", code, str(tmp_path / "starts"), str(crashes)]
+    assert run() == expected
+    assert len((tmp_path / "starts").read_text(encoding="utf-8").split()) == min(crashes + 1, 2)
 
 
 def test_help_says_what_there_is() -> None:

@@ -137,7 +137,61 @@ def copy_streams(process: subprocess.Popen[bytes]) -> None:
                     waiting.unregister(key.fileobj)
 
 
+SERVER_CRASHED = 75
+"""The exit code if Wine's own server ended under the program (EX_TEMPFAIL of sysexits.h)."""
+
+
+@contextlib.contextmanager
+def server_watched(env: dict[str, str]) -> Generator[threading.Event]:
+    """End what runs in the prefix if Wine's server dies: it would wait for its answers for ever.
+
+    That of Wine 8 dies of an assertion now and then (release_object: obj->refcount), most often
+    while thousands of sockets are reset. Yields an event that tells whether it has.
+    """
+    # Asked to stay for a while it is there to be waited for; if it runs already, it says so.
+    quiet = subprocess.DEVNULL
+    subprocess.call(["wineserver", "--persistent=60"], env=env, stdout=quiet, stderr=quiet)
+    server = subprocess.Popen(["wineserver", "--wait"], env=env)
+    leaving = threading.Event()
+    crashed = threading.Event()
+
+    def watch() -> None:
+        server.wait()
+        if not leaving.is_set():
+            crashed.set()
+            say("Wine's server has died; ending what ran under it")
+            for pid in processes_of(env["WINEPREFIX"]):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield crashed
+    finally:
+        leaving.set()
+        server.terminate()
+        watcher.join()
+
+
+def processes_of(prefix: str) -> list[int]:
+    """The programs that run under Wine in `prefix`, its services and its server."""
+    found: list[int] = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if f"WINEPREFIX={prefix}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return [pid for pid in found if pid != os.getpid()]
+
+
 def run_to_end(executable: Path, arguments: list[str], env: dict[str, str]) -> int:
+    """Its exit code, or `SERVER_CRASHED`."""
+    with server_watched(env) as crashed:
+        code = run_program(executable, arguments, env)
+    return SERVER_CRASHED if crashed.is_set() else code
+
+
+def run_program(executable: Path, arguments: list[str], env: dict[str, str]) -> int:
     """Its exit code. Every stream is a pipe, because CPython does not start with anything else."""
     process = subprocess.Popen(
         ["wine", executable, *arguments],
