@@ -215,7 +215,7 @@ class IoUringEngine(Engine):
             if line.refusal:
                 operation._final = line.refusal
                 return True
-            # the number in the entry must still be this socket's; asking _closed costs 40 ns less
+            # the number in the entry must still be this socket's; asking _closed costs 34 ns less
             # than fileno(), which then has the last word
             handle = operation.handle
             if handle._closed and handle.fileno() != operation._association.fd:
@@ -240,7 +240,7 @@ class IoUringEngine(Engine):
         self, port: Any, general: Callable[..., Operation]
     ) -> Callable[..., Operation]:
         """What `SoftwarePort.resubmit` and `begin` do where nothing stands in the way, in one
-        function: 130 ns an operation less."""
+        function: 50 ns an operation less."""
         acquire, release, lock = self._lock.acquire, self._lock.release, self._lock
         table, append, begin = self._table, self._started.append, self._begin_again
         pending = PENDING

@@ -171,7 +171,8 @@ class Ring:
         self, release: Callable[[], object], acquire: Callable[[], object]
     ) -> Callable[[list[bytearray], list[tuple[int, int, int]], float | None], None]:
         """`push`, `wait` and `take` in one function over closed-over names, for the hot path: in
-        calls of their own they cost a turn 900 ns more.
+        calls of their own they cost a message 2.3 us more with one connection (two turns), 0.7 us
+        with four.
 
         :param release: called before the system call
         :param acquire: called after it, whatever happens
