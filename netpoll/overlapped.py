@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from netpoll import status as nt
 from netpoll.buffers import Pinned, first, total
@@ -218,14 +218,8 @@ class Overlapped(Generic[T]):
         self._size = size
 
     def _value_of(self, transferred: int) -> Any:
-        opcode = self.opcode
-        if opcode is Opcode.RECV:
-            return bytes(cast("memoryview", self._pinned)[:transferred])
-        if opcode is Opcode.ACCEPT:
-            return self._value
-        if opcode is Opcode.CONNECT:
-            return None
-        return transferred
+        value = _VALUES.get(cast("Opcode", self.opcode))
+        return transferred if value is None else value(self, transferred)
 
     def __repr__(self) -> str:
         name = type(self).__name__
@@ -233,6 +227,17 @@ class Overlapped(Generic[T]):
             return f"<{name} unused>"
         state = "pending" if self.status == nt.STATUS_PENDING else nt.name_of(self.status)
         return f"<{name} {self.opcode} {describe(self.handle)} {state} {self.transferred} bytes>"
+
+
+_VALUES: Final[dict[Opcode, Callable[[Overlapped[Any], int], Any]]] = {
+    Opcode.RECV: lambda operation, transferred: bytes(
+        cast("memoryview", operation._pinned)[:transferred]
+    ),
+    Opcode.ACCEPT: lambda operation, transferred: operation._value,
+    Opcode.CONNECT: lambda operation, transferred: None,
+}
+"""The value of an operation that has ended well, of those with another one than the number of bytes
+that moved."""
 
 
 class Completion:

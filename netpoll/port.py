@@ -7,29 +7,22 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from netpoll import backends, config
-from netpoll.buffers import BufferList, Pinned, pin, total
-from netpoll.handles import claim, forget, note_use, require_socket
+from netpoll.handles import claim, forget, require_socket
+from netpoll.operations import Operations
+from netpoll.operations.starter import check_count, check_timeout
 from netpoll.overlapped import Completion, Opcode, Overlapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
-
-    from typing_extensions import Buffer
 
     from netpoll.backends.base import Capability, Inflight
     from netpoll.config import Selection
 
-    Routine = Callable[[int, int, Overlapped[Any], int], object]
-
-A_CENTURY = 3.2e9
 T = TypeVar("T")
-Address = Any
-"""What the `socket` module takes and gives: a tuple for IPv4 and IPv6."""
 
 
-class CompletionPort:
+class CompletionPort(Operations):
     """A queue of completions, and the operations that end in it. Safe to use from any number of
     threads.
 
@@ -55,9 +48,9 @@ class CompletionPort:
         **backend_options: Any,
     ) -> None:
         self._is_open = False
-        _check_count("concurrency", concurrency, 0)
+        check_count("concurrency", concurrency, 0)
         if max_inflight is not None:
-            _check_count("max_inflight", max_inflight, 1)
+            check_count("max_inflight", max_inflight, 1)
         self._selection = config.select(backend, backend_options)
         self._backend = backends.open_backend(
             self._selection.backend,
@@ -148,105 +141,6 @@ class CompletionPort:
 
     # -- operations ------------------------------------------------------------------------------
 
-    def recv_into(
-        self,
-        sock: socket.socket,
-        buffers: BufferList,
-        *,
-        flags: int = 0,
-        overlapped: Overlapped[int] | None = None,
-        routine: Routine | None = None,
-        timeout: float | None = None,
-    ) -> Overlapped[int]:
-        """Receive into one buffer or several, filled in order (WSARecv, RECV-11).
-
-        Completes with any data (RECV-03); 0 bytes are the end of the stream (RECV-04), unless there
-        was no room: a receive of nothing waits for readability and consumes nothing (RECV-01).
-
-        :param timeout: seconds until it ends as `TimeoutError`
-        :raises OSError: it failed at once, so there is no completion
-        """
-        operation = self._new(Opcode.RECV_INTO, sock, overlapped, routine, timeout)
-        return self._begin(operation, buffers, pin(buffers, writable=True), flags)
-
-    def recv(
-        self,
-        sock: socket.socket,
-        size: int,
-        *,
-        flags: int = 0,
-        overlapped: Overlapped[bytes] | None = None,
-        routine: Routine | None = None,
-        timeout: float | None = None,
-    ) -> Overlapped[bytes]:
-        """Receive at most `size` bytes; the result is `bytes`, empty at the end of the stream.
-
-        For a loop, `recv_into` and `resubmit` are the cheaper way.
-        """
-        _check_count("size", size, 0)
-        operation = self._new(Opcode.RECV, sock, overlapped, routine, timeout)
-        return self._begin(operation, None, memoryview(bytearray(size)), flags)
-
-    def send(
-        self,
-        sock: socket.socket,
-        buffers: BufferList,
-        *,
-        flags: int = 0,
-        size: int | None = None,
-        overlapped: Overlapped[int] | None = None,
-        routine: Routine | None = None,
-        timeout: float | None = None,
-    ) -> Overlapped[int]:
-        """Send one buffer or several, in order: all of it, or it fails (WSASend, SEND-04).
-
-        :param size: send the first `size` bytes only; a `resubmit` may send more of the buffers
-        """
-        operation = self._new(Opcode.SEND, sock, overlapped, routine, timeout)
-        return self._begin(operation, buffers, pin(buffers, writable=False), flags, size)
-
-    def accept(
-        self,
-        listener: socket.socket,
-        *,
-        receive: Buffer | None = None,
-        overlapped: Overlapped[tuple[socket.socket, Address]] | None = None,
-        routine: Routine | None = None,
-        timeout: float | None = None,
-    ) -> Overlapped[tuple[socket.socket, Address]]:
-        """Accept one connection (AcceptEx); the result is the new socket, not associated
-        (ASSOC-11), and the peer's address. The completion carries the listener's key.
-
-        A client that is gone before it is accepted is no error of the listener's (ACC-12).
-
-        :param receive: a buffer: complete only when the connection's first data is in it (ACC-08)
-            or its end is reached (ACC-09); `transferred` says how much
-        """
-        operation = self._new(Opcode.ACCEPT, listener, overlapped, routine, timeout)
-        pinned = None if receive is None else pin(receive, writable=True)
-        return self._begin(operation, receive, pinned, 0)
-
-    def connect(
-        self,
-        sock: socket.socket,
-        address: Address,
-        *,
-        data: Buffer | None = None,
-        overlapped: Overlapped[None] | None = None,
-        routine: Routine | None = None,
-        timeout: float | None = None,
-    ) -> Overlapped[None]:
-        """Connect a stream socket (ConnectEx, bound for you); its end is always a packet (CON-04).
-
-        :param address: numeric: a name would have to be looked up, which blocks
-        :param data: sent with the connection; copied (CON-03), `transferred` counts it (CON-02)
-        """
-        operation = self._new(Opcode.CONNECT, sock, overlapped, routine, timeout)
-        require_numeric(sock, address)
-        operation._address = address
-        pinned = None if data is None else pin(bytes(data), writable=False)
-        return self._begin(operation, data, pinned, 0)
-
     def resubmit(self, overlapped: Overlapped[T], *, size: int | None = None) -> Overlapped[T]:
         """Start a finished operation of this port again, on the same handle and buffers: the cheap
         path of a hot loop.
@@ -256,50 +150,6 @@ class CompletionPort:
         :raises ValueError: it was never started, or `size` does not fit
         """
         return cast("Overlapped[T]", self._backend.resubmit(overlapped, size=size))
-
-    def _new(
-        self,
-        opcode: Opcode,
-        handle: socket.socket,
-        overlapped: Overlapped[T] | None,
-        routine: Routine | None,
-        timeout: float | None,
-    ) -> Overlapped[T]:
-        if overlapped is None:
-            overlapped = Overlapped()
-        elif not isinstance(overlapped, Overlapped):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"overlapped is an Overlapped, not {type(overlapped).__name__}")
-        elif overlapped._in_use:
-            overlapped._refuse_use()
-        require_socket(handle)
-        note_use(handle, self)
-        overlapped._unprepare()
-        overlapped.opcode = opcode
-        overlapped.handle = handle
-        overlapped.routine = routine
-        overlapped._timeout = check_timeout(timeout)
-        overlapped._deadline = 0.0  # an old one must not end the new start
-        overlapped._value = overlapped._address = overlapped._native = None
-        return overlapped
-
-    def _begin(
-        self,
-        operation: Overlapped[T],
-        buffers: Any,
-        pinned: Pinned | None,
-        flags: int,
-        size: int | None = None,
-    ) -> Overlapped[T]:
-        operation.buffers = buffers
-        operation.flags = flags
-        operation._pinned = operation._view = pinned
-        operation._size = 0 if pinned is None else total(pinned)
-        if size is not None:
-            operation._resize(size)
-        self._backend.prepare(operation)
-        operation._port = self
-        self._backend.start(operation)
-        return operation
 
     def cancel(self, target: Overlapped[Any] | socket.socket) -> bool:
         """Ask an operation, or all operations on a handle, to stop (CancelIoEx).
@@ -387,45 +237,3 @@ class CompletionPort:
         if getattr(self, "_is_open", False):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
             self.close()
-
-
-def check_timeout(timeout: float | None) -> float | None:
-    """What waits take: seconds, or `None` for ever, which is what a century comes to.
-
-    :raises ValueError: negative or not a number
-    """
-    if timeout is None:
-        return None
-    if not timeout >= 0:
-        raise ValueError(f"a timeout is a number of seconds, 0 or more, or None; not {timeout!r}")
-    return timeout if timeout < A_CENTURY else None
-
-
-def require_numeric(sock: socket.socket, address: Address) -> None:
-    """Refuse a host name, whose look-up would block everybody.
-
-    :raises ValueError: the host is not a numeric address of the socket's family
-    :raises TypeError: not an address at all
-    """
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    try:
-        host, number = address[0], address[1]
-    except (TypeError, IndexError, KeyError):
-        raise TypeError(f"an address is a tuple of host and port, not {address!r}") from None
-    if not isinstance(host, str) or not isinstance(number, int):
-        raise TypeError(f"an address is a tuple of host and port, not {address!r}")
-    if not 0 <= number <= 65535:
-        raise ValueError(f"a port number is 0 to 65535, not {number}")
-    try:
-        socket.inet_pton(sock.family, host.partition("%")[0])
-    except OSError:
-        raise ValueError(
-            f"{host!r} is not a numeric address of this socket's family; look names up first "
-            f"(socket.getaddrinfo), because a look-up blocks"
-        ) from None
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} is a number of {least} or more, not {value!r}")

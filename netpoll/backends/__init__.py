@@ -3,9 +3,10 @@ opened."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,17 +93,9 @@ def open_backend(
 def capabilities(name: str) -> Callable[[str], Capability]:
     """`Backend.capability` of the backend `name`, without opening a port."""
     from netpoll.backends.base import Capability
-    from netpoll.backends.selectors.engine import SelectorsEngine
 
     candidate = probe(name)
     if not candidate.usable:
         return lambda operation: Capability("unsupported", candidate.reason)
-    if name == "iocp":
-        from netpoll.backends.iocp.port import capability
-
-        return capability
-    if name == "io_uring":
-        from netpoll.backends.io_uring import operations
-
-        return operations.capability
-    return SelectorsEngine.capability
+    operations = importlib.import_module(f"netpoll.backends.{name}.operations")
+    return cast("Callable[[str], Capability]", operations.capability)

@@ -14,6 +14,7 @@ from backends.uring import needs_io_uring
 
 from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring import ring as ring_module
+from netpoll.backends.io_uring.entries import SQE
 from netpoll.backends.io_uring.library import (
     SHARED,
     SINGLE,
@@ -22,7 +23,6 @@ from netpoll.backends.io_uring.library import (
     open_ring,
     syscalls,
 )
-from netpoll.backends.io_uring.operations import SQE
 from netpoll.backends.io_uring.ring import Ring
 from netpoll.testing.fixtures import open_descriptors
 

@@ -26,10 +26,12 @@ from netpoll.backends import sockets, software
 from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring import operations
+from netpoll.backends.io_uring.connections import finish_first_receive
+from netpoll.backends.io_uring.entries import NEVER, SQE, Native
 from netpoll.backends.io_uring.library import address_of
 from netpoll.backends.io_uring.lines import EndOfStream, Line
-from netpoll.backends.io_uring.operations import NEVER, Native
 from netpoll.backends.io_uring.ring import Ring
+from netpoll.backends.io_uring.streams import finish_probe
 from netpoll.backends.software import FAILURES, reacquire
 from netpoll.overlapped import Opcode, Overlapped
 
@@ -140,7 +142,7 @@ class IoUringEngine(Engine):
         self._wake_fd = _os.eventfd(0)
         self._wake_buffer = bytearray(8)
         self._wake_entry = bytearray(uring.SQE_SIZE)
-        operations.SQE.pack_into(
+        SQE.pack_into(
             self._wake_entry,
             0,
             uring.IORING_OP_READ,
@@ -226,7 +228,7 @@ class IoUringEngine(Engine):
                 line.wait(operation)
                 return False
             if operation._size != native.size:
-                operations.write_entry(operation)
+                native.rewrite(operation)
             line.head = operation
             table[native.token] = operation
             append(operation)
@@ -262,7 +264,7 @@ class IoUringEngine(Engine):
                 ):
                     native = overlapped._native
                     if overlapped._size != native.size:
-                        operations.write_entry(overlapped)
+                        native.rewrite(overlapped)
                     overlapped._in_use = True
                     overlapped.done = False
                     overlapped._final = pending
@@ -287,9 +289,9 @@ class IoUringEngine(Engine):
         operation._begin = self._begin_again
         line = operation._queue
         if (
-            operation._call is operations.finish_probe
+            operation._call is finish_probe
             and not (line.refusal or line.head)
-            and operations.finish_probe(operation, 0)
+            and finish_probe(operation, 0)
         ):
             return True  # of a socket without a connection the kernel would not tell
         # no need to wake the waiting thread: this one makes the system call
@@ -334,7 +336,7 @@ class IoUringEngine(Engine):
     def _hand_over(self, operation: Operation) -> None:
         native: Native = operation._native
         if native.size != operation._size and operation.opcode is not Opcode.CONNECT:
-            operations.write_entry(operation)
+            native.rewrite(operation)
         self._table[native.token] = operation
         self._started.append(operation)
         self._urgent = True
@@ -430,7 +432,7 @@ class IoUringEngine(Engine):
             self._ring.cancel(native.token)
         else:
             entry = bytearray(uring.SQE_SIZE)
-            operations.SQE.pack_into(
+            SQE.pack_into(
                 entry, 0, uring.IORING_OP_ASYNC_CANCEL, 0, 0, -1, 0, native.token, 0, 0, IGNORED
             )
             if self._started:
@@ -567,7 +569,7 @@ class IoUringEngine(Engine):
             self._pause(token, operation, -result)
             return
         elif not operation._call(operation, result):
-            if operation._call is operations.finish_first_receive:
+            if operation._call is finish_first_receive:
                 self._move(operation)
             self._once_more(token, operation)
             return
@@ -604,7 +606,7 @@ class IoUringEngine(Engine):
             if operation._final >= FAILURES and operation._value is not None:
                 operation._value[0].close()
                 operation._value = None
-            operations.write_entry(operation)
+            operation._native.rewrite(operation)
             return
         if operation._queue.head is operation:
             self._advance(operation._queue)

@@ -26,6 +26,7 @@ from netpoll.backends import routines
 from netpoll.backends.base import Association, Backend, Capability, Inflight
 from netpoll.backends.iocp import constants as win
 from netpoll.backends.iocp import operations
+from netpoll.backends.iocp.connections import CLIENT_GONE
 from netpoll.backends.iocp.library import (
     ENTRY,
     INVALID_HANDLE_VALUE,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from netpoll.backends.iocp.functions import LPOVERLAPPED, Handle, Routine
-    from netpoll.backends.iocp.operations import Native
+    from netpoll.backends.iocp.native import Native
 
     Operation = Overlapped[Any]
 
@@ -71,14 +72,6 @@ DRAINING: Final = 5.0
 """Seconds that closing waits for what it has cancelled."""
 DRAIN_SLICE: Final = 0.02
 """Seconds between two looks at what is left then."""
-
-CAPABILITIES: Final = {
-    Opcode.RECV_INTO: "WSARecv",
-    Opcode.RECV: "WSARecv into a buffer of netpoll's",
-    Opcode.SEND: "WSASend",
-    Opcode.ACCEPT: "AcceptEx with SO_UPDATE_ACCEPT_CONTEXT",
-    Opcode.CONNECT: "ConnectEx with SO_UPDATE_CONNECT_CONTEXT",
-}
 
 _open_ports: weakref.WeakSet[IocpPort] = weakref.WeakSet()
 _with_routine: dict[int, tuple[IocpPort, Operation]] = {}
@@ -270,11 +263,12 @@ class IocpPort(Backend):
             )
         opcode = operation.opcode
         if opcode is Opcode.ACCEPT or opcode is Opcode.CONNECT:
+            function = operations.capability(opcode).reason.partition(" ")[0]
             raise nt.make_exception(
                 nt.STATUS_NOT_SUPPORTED,
                 inline=True,
-                message=f"{CAPABILITIES[opcode].partition(' ')[0]} takes no completion "
-                f"routine; associate the handle with a port, or use Overlapped.wait()",
+                message=f"{function} takes no completion routine; associate the handle with a "
+                "port, or use Overlapped.wait()",
             )
 
     def _new_event(self) -> Handle:
@@ -679,7 +673,7 @@ class IocpPort(Backend):
     def _accept_again(self, operation: Operation, status: int) -> bool:
         """A client went away before it was accepted: not the program's business (ACC-12)."""
         native: Native = operation._native
-        gone = status in operations.CLIENT_GONE and not native.cause and not self._closed
+        gone = status in CLIENT_GONE and not native.cause and not self._closed
         if not gone or operation._view is not None:
             return False
         self._table[native.address] = operation
@@ -791,7 +785,7 @@ class IocpPort(Backend):
             }
 
     def capability(self, opcode: str) -> Capability:
-        return capability(opcode)
+        return operations.capability(opcode)
 
     def close(self) -> None:
         with self._lock:
@@ -852,14 +846,6 @@ class IocpPort(Backend):
             raise nt.make_exception(
                 nt.STATUS_INVALID_HANDLE, kind=PortClosed, message="the port is closed"
             )
-
-
-def capability(opcode: str) -> Capability:
-    """How Windows performs an operation."""
-    for known, how in CAPABILITIES.items():
-        if known == opcode:
-            return Capability("native", how)
-    return Capability("unsupported", f"this version of netpoll has no operation {opcode!r}")
 
 
 def _status_seen(native: Native, status: int) -> int:

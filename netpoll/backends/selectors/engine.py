@@ -14,6 +14,7 @@ from netpoll.backends import sockets
 from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.queues import BLOCKED, EXHAUSTED, MOVED, Direction
 from netpoll.backends.selectors import operations
+from netpoll.backends.selectors.connections import accept, connect, receive_first
 from netpoll.backends.selectors.readiness import (
     BATCH,
     READ,
@@ -22,6 +23,7 @@ from netpoll.backends.selectors.readiness import (
     ReadyList,
     open_readiness,
 )
+from netpoll.backends.selectors.tries import unblock
 from netpoll.backends.sockets import SocketAssociation
 from netpoll.backends.software import FAILURES, reacquire
 from netpoll.overlapped import Opcode, Overlapped
@@ -40,14 +42,6 @@ FRUITLESS: Final = 10
 """Polls in a row that reported readiness and finished nothing, until the selector is replaced. A
 descriptor that was closed here and lives on in another process is reported for ever (EMU-08), also
 under the name of the next owner of its number. A needless replacement is harmless."""
-
-CAPABILITIES: Final = {
-    Opcode.RECV_INTO: "recv_into() or recvmsg_into() when the socket is readable",
-    Opcode.RECV: "recv_into() a buffer of netpoll's when the socket is readable",
-    Opcode.SEND: "send() or sendmsg() as often as it takes, while the socket is writable",
-    Opcode.ACCEPT: "accept() when the listener is readable",
-    Opcode.CONNECT: "connect_ex(), then SO_ERROR when the socket is writable",
-}
 
 
 class Channel(SocketAssociation):
@@ -194,7 +188,7 @@ class SelectorsEngine(Engine):
             operation._native = None
         elif operation.opcode is Opcode.CONNECT:
             channel.writing.ready = True
-            operation._perform = operations.connect
+            operation._perform = connect
             self.refuse(channel, 0)
         elif channel.first_receives and operation in channel.first_receives:
             self._end_first_receive(operation)
@@ -233,7 +227,7 @@ class SelectorsEngine(Engine):
         return False
 
     def _receive_first(self, operation: Operation) -> int:
-        outcome = operations.receive_first(operation)
+        outcome = receive_first(operation)
         if outcome:
             self._end_first_receive(operation)
         return outcome
@@ -247,7 +241,7 @@ class SelectorsEngine(Engine):
             operation._value = None
         operation._address = None
         operation._queue = listener.reading
-        operation._perform = operations.accept
+        operation._perform = accept
         listener.first_receives.remove(operation)
 
     # -- scarcity ----------------------------------------------------------------------------------
@@ -316,7 +310,7 @@ class SelectorsEngine(Engine):
                 head = reading.head
                 if head is not None:
                     if reading.rest:
-                        operations.unblock(head)  # only the first try is sure not to wait
+                        unblock(head)  # only the first try is sure not to wait
                         reading.on_ready(finished)
                         continue
                     # Direction.on_ready for a queue of one, without its call (60 ns a message)
@@ -464,9 +458,4 @@ class SelectorsEngine(Engine):
 
     @staticmethod
     def capability(opcode: str) -> Capability:
-        how = CAPABILITIES.get(cast("Opcode", opcode))
-        if how is None:
-            return Capability(
-                "unsupported", f"there is no operation {opcode!r} in this version of netpoll"
-            )
-        return Capability("emulated", how)
+        return operations.capability(opcode)

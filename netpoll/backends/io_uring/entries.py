@@ -1,0 +1,92 @@
+"""A submission entry, ready-made, and the memory that it points to."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from netpoll.backends import sockets
+from netpoll.backends.io_uring import constants as uring
+from netpoll.backends.io_uring.library import address_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netpoll import buffers
+    from netpoll.overlapped import Overlapped
+
+    Operation = Overlapped[Any]
+
+SQE: Final = struct.Struct("=BBHiQQIIQ24x")
+"""struct io_uring_sqe: opcode, flags, ioprio, fd, off, addr, len, the operation's flags, user_data;
+the rest is zero."""
+ADDRESS_AND_LENGTH: Final = struct.Struct("=QI")
+ADDRESS: Final = 16
+"""Where those are in an entry."""
+IOVEC: Final = struct.Struct("=QQ")
+MSGHDR: Final = struct.Struct("=QIxxxxQQQQIxxxx")
+"""struct msghdr: name, its length, iov, their number, control, its length, flags."""
+MSGHDR_FLAGS: Final = 48
+MSG_WAITALL: Final[int] = getattr(socket, "MSG_WAITALL", 0)
+NEVER: Final = sys.maxsize
+"""As the least result that is plain success: there is none."""
+
+
+class Native:
+    """What the kernel is given for one operation, and keeps until its completion is taken."""
+
+    __slots__ = ("cause", "entry", "kept", "moved", "rewrite", "size", "token", "tokens")
+
+    def __init__(self, token: int, tokens: list[int]) -> None:
+        self.token: int = token
+        self.tokens: list[int] = tokens
+        """Where the token goes back to."""
+        self.entry: bytearray = bytearray(uring.SQE_SIZE)
+        self.rewrite: Callable[[Operation], None] = cast("Callable[[Operation], None]", None)
+        """Makes the entry for what the operation is to do next: on another number of bytes, or from
+        the beginning again."""
+        self.kept: Any = None
+        """Memory of ours that the entry points to."""
+        self.size: int = -1
+        """How many bytes of the buffers the entry speaks of."""
+        self.moved: int = 0
+        """What went out so far, of a send that took more than one entry."""
+        self.cause: int = 0
+        """Why it was cancelled: the status that it is to end with."""
+
+    def __del__(self) -> None:
+        self.tokens.append(self.token)
+
+    def write(
+        self,
+        opcode: int,
+        fd: int,
+        *,
+        address: int = 0,
+        length: int = 0,
+        flags: int = 0,
+        offset: int = 0,
+    ) -> None:
+        """Make the entry."""
+        SQE.pack_into(self.entry, 0, opcode, 0, 0, fd, offset, address, length, flags, self.token)
+
+
+def write_message(operation: Operation, opcode: int, flags: int) -> None:
+    """An entry with a msghdr, for several buffers or for what only that tells."""
+    native: Native = operation._native
+    view: buffers.Pinned = operation._view
+    views = view if isinstance(view, list) else [view]
+    header = message_header(views[: sockets.IOV_MAX])
+    native.kept = header
+    fd = sockets.association_of(operation).fd
+    native.write(opcode, fd, address=address_of(header[0]), length=1, flags=flags)
+
+
+def message_header(views: list[memoryview]) -> tuple[bytearray, bytearray]:
+    vectors = bytearray(IOVEC.size * len(views))
+    for index, view in enumerate(views):
+        IOVEC.pack_into(vectors, IOVEC.size * index, address_of(view), len(view))
+    header = bytearray(MSGHDR.pack(0, 0, address_of(vectors), len(views), 0, 0, 0))
+    return header, vectors

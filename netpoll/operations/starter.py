@@ -1,0 +1,88 @@
+"""What every method that starts an operation does, and the checks of its arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from netpoll.buffers import Pinned, total
+from netpoll.handles import note_use, require_socket
+from netpoll.overlapped import Opcode, Overlapped
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from netpoll.backends.base import Backend
+    from netpoll.port import CompletionPort
+
+    Routine = Callable[[int, int, Overlapped[Any], int], object]
+
+A_CENTURY = 3.2e9
+T = TypeVar("T")
+
+
+class Starter:
+    """Part of `CompletionPort`: makes operations and gives them to the backend."""
+
+    _backend: Backend
+
+    def _new(
+        self,
+        opcode: Opcode,
+        handle: socket.socket,
+        overlapped: Overlapped[T] | None,
+        routine: Routine | None,
+        timeout: float | None,
+    ) -> Overlapped[T]:
+        if overlapped is None:
+            overlapped = Overlapped()
+        elif not isinstance(overlapped, Overlapped):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"overlapped is an Overlapped, not {type(overlapped).__name__}")
+        elif overlapped._in_use:
+            overlapped._refuse_use()
+        require_socket(handle)
+        note_use(handle, cast("CompletionPort", self))
+        overlapped._unprepare()
+        overlapped.opcode = opcode
+        overlapped.handle = handle
+        overlapped.routine = routine
+        overlapped._timeout = check_timeout(timeout)
+        overlapped._deadline = 0.0  # an old one must not end the new start
+        overlapped._value = overlapped._address = overlapped._native = None
+        return overlapped
+
+    def _begin(
+        self,
+        operation: Overlapped[T],
+        buffers: Any,
+        pinned: Pinned | None,
+        flags: int,
+        size: int | None = None,
+    ) -> Overlapped[T]:
+        operation.buffers = buffers
+        operation.flags = flags
+        operation._pinned = operation._view = pinned
+        operation._size = 0 if pinned is None else total(pinned)
+        if size is not None:
+            operation._resize(size)
+        self._backend.prepare(operation)
+        operation._port = cast("CompletionPort", self)
+        self._backend.start(operation)
+        return operation
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """What waits take: seconds, or `None` for ever, which is what a century comes to.
+
+    :raises ValueError: negative or not a number
+    """
+    if timeout is None:
+        return None
+    if not timeout >= 0:
+        raise ValueError(f"a timeout is a number of seconds, 0 or more, or None; not {timeout!r}")
+    return timeout if timeout < A_CENTURY else None
+
+
+def check_count(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is a number of {least} or more, not {value!r}")

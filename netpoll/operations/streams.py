@@ -1,0 +1,146 @@
+"""Streams: receive and send, accept and connect."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from netpoll.buffers import BufferList, pin
+from netpoll.operations.starter import Starter, check_count
+from netpoll.overlapped import Opcode, Overlapped
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from netpoll.operations.starter import Routine
+
+Address = Any
+"""What the `socket` module takes and gives: a tuple for IPv4 and IPv6."""
+
+
+class Streams(Starter):
+    """Part of `CompletionPort`: operations on stream sockets."""
+
+    def recv_into(
+        self,
+        sock: socket.socket,
+        buffers: BufferList,
+        *,
+        flags: int = 0,
+        overlapped: Overlapped[int] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[int]:
+        """Receive into one buffer or several, filled in order (WSARecv, RECV-11).
+
+        Completes with any data (RECV-03); 0 bytes are the end of the stream (RECV-04), unless there
+        was no room: a receive of nothing waits for readability and consumes nothing (RECV-01).
+
+        :param timeout: seconds until it ends as `TimeoutError`
+        :raises OSError: it failed at once, so there is no completion
+        """
+        operation = self._new(Opcode.RECV_INTO, sock, overlapped, routine, timeout)
+        return self._begin(operation, buffers, pin(buffers, writable=True), flags)
+
+    def recv(
+        self,
+        sock: socket.socket,
+        size: int,
+        *,
+        flags: int = 0,
+        overlapped: Overlapped[bytes] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[bytes]:
+        """Receive at most `size` bytes; the result is `bytes`, empty at the end of the stream.
+
+        For a loop, `recv_into` and `resubmit` are the cheaper way.
+        """
+        check_count("size", size, 0)
+        operation = self._new(Opcode.RECV, sock, overlapped, routine, timeout)
+        return self._begin(operation, None, memoryview(bytearray(size)), flags)
+
+    def send(
+        self,
+        sock: socket.socket,
+        buffers: BufferList,
+        *,
+        flags: int = 0,
+        size: int | None = None,
+        overlapped: Overlapped[int] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[int]:
+        """Send one buffer or several, in order: all of it, or it fails (WSASend, SEND-04).
+
+        :param size: send the first `size` bytes only; a `resubmit` may send more of the buffers
+        """
+        operation = self._new(Opcode.SEND, sock, overlapped, routine, timeout)
+        return self._begin(operation, buffers, pin(buffers, writable=False), flags, size)
+
+    def accept(
+        self,
+        listener: socket.socket,
+        *,
+        receive: Buffer | None = None,
+        overlapped: Overlapped[tuple[socket.socket, Address]] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[tuple[socket.socket, Address]]:
+        """Accept one connection (AcceptEx); the result is the new socket, not associated
+        (ASSOC-11), and the peer's address. The completion carries the listener's key.
+
+        A client that is gone before it is accepted is no error of the listener's (ACC-12).
+
+        :param receive: a buffer: complete only when the connection's first data is in it (ACC-08)
+            or its end is reached (ACC-09); `transferred` says how much
+        """
+        operation = self._new(Opcode.ACCEPT, listener, overlapped, routine, timeout)
+        pinned = None if receive is None else pin(receive, writable=True)
+        return self._begin(operation, receive, pinned, 0)
+
+    def connect(
+        self,
+        sock: socket.socket,
+        address: Address,
+        *,
+        data: Buffer | None = None,
+        overlapped: Overlapped[None] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[None]:
+        """Connect a stream socket (ConnectEx, bound for you); its end is always a packet (CON-04).
+
+        :param address: numeric: a name would have to be looked up, which blocks
+        :param data: sent with the connection; copied (CON-03), `transferred` counts it (CON-02)
+        """
+        operation = self._new(Opcode.CONNECT, sock, overlapped, routine, timeout)
+        require_numeric(sock, address)
+        operation._address = address
+        pinned = None if data is None else pin(bytes(data), writable=False)
+        return self._begin(operation, data, pinned, 0)
+
+
+def require_numeric(sock: socket.socket, address: Address) -> None:
+    """Refuse a host name, whose look-up would block everybody.
+
+    :raises ValueError: the host is not a numeric address of the socket's family
+    :raises TypeError: not an address at all
+    """
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    try:
+        host, number = address[0], address[1]
+    except (TypeError, IndexError, KeyError):
+        raise TypeError(f"an address is a tuple of host and port, not {address!r}") from None
+    if not isinstance(host, str) or not isinstance(number, int):
+        raise TypeError(f"an address is a tuple of host and port, not {address!r}")
+    if not 0 <= number <= 65535:
+        raise ValueError(f"a port number is 0 to 65535, not {number}")
+    try:
+        socket.inet_pton(sock.family, host.partition("%")[0])
+    except OSError:
+        raise ValueError(
+            f"{host!r} is not a numeric address of this socket's family; look names up first "
+            f"(socket.getaddrinfo), because a look-up blocks"
+        ) from None
