@@ -13,11 +13,13 @@ from netpoll.operations.starter import check_count, check_timeout
 from netpoll.overlapped import Completion, Opcode, Overlapped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
     from netpoll.backends.base import Capability, Inflight
     from netpoll.config import Selection
+    from netpoll.instruments import Instrument
 
 T = TypeVar("T")
 
@@ -34,6 +36,8 @@ class CompletionPort(Operations):
         (PORT-04)
     :param max_inflight: operations in use at most; one more start raises `OSError` with
         `errno.ENOBUFS`
+    :param instruments: what is told of everything that happens on the port
+        (`netpoll.instruments`); costs every operation some microseconds
     :param backend_options: the backend's own, such as `selector="poll"`; see `netpoll doctor`
     :raises ValueError: a backend or an option's value that is not known
     :raises UnsupportedOperation: the named backend cannot be used here; says why
@@ -45,6 +49,7 @@ class CompletionPort(Operations):
         *,
         concurrency: int = 0,
         max_inflight: int | None = None,
+        instruments: Sequence[Instrument] = (),
         **backend_options: Any,
     ) -> None:
         self._is_open = False
@@ -58,6 +63,14 @@ class CompletionPort(Operations):
             max_inflight=max_inflight,
             options=self._selection.options,
         )
+        if config.debugging():
+            from netpoll.instruments.checks import Checks
+
+            instruments = [*instruments, Checks(self.inflight)]
+        if instruments:
+            from netpoll.instruments.base import Observed
+
+            self._backend = Observed(self._backend, instruments)
         self._dequeue = self._backend.dequeue
         if type(self).resubmit is CompletionPort.resubmit:
             # a call through the method below costs 70 ns, twice a message
@@ -81,17 +94,18 @@ class CompletionPort(Operations):
         "unsupported"; the `reason` attribute says how or why not."""
         return self._backend.capability(str(operation))
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, float]:
         """Counters since the port was made.
 
         `started`, `taken`, `inflight` (operations); `posted`, `queued` (packets); `waits`,
-        `waiting` (threads now); and the backend's own.
+        `waiting` (threads now); the backend's own; and what the instruments count, see
+        `netpoll.instruments.Statistics`.
         """
         return self._backend.stats()
 
     def inflight(self) -> list[Inflight]:
         """The operations whose completion has not been taken: on what, with which key, for how
-        long."""
+        long, and in debug mode (`NETPOLL_DEBUG=1`, `-X dev`) from where."""
         return self._backend.inflight()
 
     def __repr__(self) -> str:

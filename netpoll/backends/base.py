@@ -76,6 +76,8 @@ class Inflight:
     age: float
     """Seconds since it was started."""
     overlapped: AnyOverlapped
+    where: str | None = None
+    """Where it was started, "file:line"; known in debug mode only."""
 
 
 class Backend(abc.ABC):
@@ -151,7 +153,7 @@ class Backend(abc.ABC):
         """What is started and whose completion has not been taken."""
 
     @abc.abstractmethod
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, float]:
         """Counters since the port was made."""
 
     @abc.abstractmethod

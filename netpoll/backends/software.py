@@ -864,7 +864,7 @@ class SoftwarePort(Backend):
     def capability(self, opcode: str) -> Capability:
         return self._engine.capability(opcode)
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, float]:
         with self._lock:
             inflight = len(self.inflight())
             return {

@@ -770,7 +770,7 @@ class IocpPort(Backend):
             for operation in list(self._table.values())
         ]
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, float]:
         with self._lock:
             inflight = len(self._table)
             return {

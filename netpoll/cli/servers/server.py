@@ -136,7 +136,7 @@ class Server:
 
     def figures(self) -> Figures:
         """What has been done so far."""
-        completions = self.port.stats()["taken"]
+        completions = int(self.port.stats()["taken"])
         with self.lock:
             return Figures(
                 seconds=time.monotonic() - self._since,

@@ -1,0 +1,196 @@
+"""The hooks of an instrument, and the backend that calls them.
+
+A port without instruments knows nothing of this: `Observed` stands in front of its backend only
+where there are some, so that the hot path of the others costs nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING, Any
+
+from netpoll.backends.base import Backend
+from netpoll.overlapped import Overlapped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from netpoll.backends.base import Capability, Inflight
+    from netpoll.overlapped import Completion
+
+    Operation = Overlapped[Any]
+
+_logger = logging.getLogger("netpoll")
+
+
+class Instrument:
+    """What a port tells of. Override what you need, and give it to
+    `CompletionPort(instruments=[...])`.
+
+    A method is called in the thread in which the thing happens, without any lock of netpoll's. One
+    that raises is logged and never called again; the port goes on.
+    """
+
+    def starting(self, operation: Operation) -> None:
+        """`operation` is about to be started, for the first time or again."""
+
+    def not_started(self, operation: Operation, error: BaseException) -> None:
+        """The start raised `error`: there is no operation, and nothing will come (XFER-03)."""
+
+    def ended_inline(self, operation: Operation) -> None:
+        """It finished within its start, and no packet comes (MODE-03)."""
+
+    def completed(self, completion: Completion) -> None:
+        """A packet was taken from the port: of an operation, or a posted one."""
+
+    def cancelling(self, target: Any) -> None:
+        """A cancel is about to be asked for, of an operation or of all on a handle."""
+
+    def cancel_asked(self, target: Any, found: bool) -> None:
+        """It was asked for, and there was something to stop, or not (CAN-02)."""
+
+    def posted(self, completion: Completion) -> None:
+        """The program is about to queue a packet of its own."""
+
+    def waiting(self, timeout: float | None) -> None:
+        """A thread begins to wait for packets."""
+
+    def woken(self, number: int) -> None:
+        """Its wait is over, with `number` packets; those are told one by one after this."""
+
+    def closing(self) -> None:
+        """The port is about to be closed."""
+
+    def closed(self) -> None:
+        """It is."""
+
+    def stats(self) -> dict[str, float]:
+        """What `CompletionPort.stats` is to show beside the backend's own."""
+        return {}
+
+    def where(self, operation: Operation) -> str | None:
+        """Where a pending operation was started, "file:line", if this instrument knows."""
+        return None
+
+
+def operation_of(completion: Completion) -> Operation | None:
+    """The operation that ended with it; `None` of a posted packet."""
+    operation: Any = completion.overlapped
+    if isinstance(operation, Overlapped):
+        finished: Operation = operation  # pyright: ignore[reportUnknownVariableType]
+        if finished.opcode is not None:
+            return finished
+    return None
+
+
+class Observed(Backend):
+    """A backend with instruments in front of it."""
+
+    def __init__(self, backend: Backend, instruments: Sequence[Instrument]) -> None:
+        self._backend = backend
+        self._instruments: tuple[Instrument, ...] = tuple(instruments)
+        self.name = backend.name
+        self.resubmit: Callable[..., Operation] = self._resubmit
+
+    def _tell(self, hook: str, *arguments: Any) -> None:
+        for instrument in self._instruments:
+            try:
+                getattr(instrument, hook)(*arguments)
+            except Exception:
+                self._instruments = tuple(
+                    each for each in self._instruments if each is not instrument
+                )
+                _logger.exception("%r raised in %s() and is not called again", instrument, hook)
+
+    # -- what is told of ---------------------------------------------------------------------------
+
+    def start(self, operation: Operation) -> None:
+        self._resubmit(operation)
+
+    def _resubmit(self, overlapped: Operation, size: int | None = None) -> Operation:
+        if overlapped._in_use:
+            overlapped._refuse_use()
+        if size is not None and size != overlapped._size:
+            overlapped._resize(size)
+        self._tell("starting", overlapped)
+        try:
+            self._backend.resubmit(overlapped)
+        except BaseException as error:
+            self._tell("not_started", overlapped, error)
+            raise
+        if overlapped._skips and overlapped.done:
+            self._tell("ended_inline", overlapped)
+        return overlapped
+
+    def cancel(self, operation: Operation) -> bool:
+        self._tell("cancelling", operation)
+        found = self._backend.cancel(operation)
+        self._tell("cancel_asked", operation, found)
+        return found
+
+    def cancel_all(self, handle: Any) -> bool:
+        self._tell("cancelling", handle)
+        found = self._backend.cancel_all(handle)
+        self._tell("cancel_asked", handle, found)
+        return found
+
+    def post(self, completion: Completion) -> None:
+        self._tell("posted", completion)
+        self._backend.post(completion)
+
+    def dequeue(self, limit: int, timeout: float | None, alertable: bool) -> list[Completion]:
+        self._tell("waiting", timeout)
+        batch: list[Completion] = []
+        try:
+            batch = self._backend.dequeue(limit, timeout, alertable)
+        finally:
+            self._tell("woken", len(batch))
+        for completion in batch:
+            self._tell("completed", completion)
+        return batch
+
+    def close(self) -> None:
+        self._tell("closing")
+        self._backend.close()
+        self._tell("closed")
+
+    def inflight(self) -> list[Inflight]:
+        pending: list[Inflight] = []
+        for each in self._backend.inflight():
+            places = [instrument.where(each.overlapped) for instrument in self._instruments]
+            known = next(filter(None, places), None)
+            pending.append(dataclasses.replace(each, where=known))
+        return pending
+
+    def stats(self) -> dict[str, float]:
+        stats = self._backend.stats()
+        for instrument in self._instruments:
+            stats |= instrument.stats()
+        return stats
+
+    # -- what is not -------------------------------------------------------------------------------
+
+    def associate(self, handle: Any, key: Any, skip_on_success: bool) -> None:
+        self._backend.associate(handle, key, skip_on_success)
+
+    def prepare(self, operation: Operation) -> None:
+        self._backend.prepare(operation)
+
+    def detach(self, handle: Any, release: Callable[[], object]) -> None:
+        self._backend.detach(handle, release)
+
+    def shutdown(self, handle: Any, how: int) -> None:
+        self._backend.shutdown(handle, how)
+
+    def wait_for(self, operation: Operation, timeout: float | None) -> bool:
+        return self._backend.wait_for(operation, timeout)
+
+    def run_until(self, finished: Callable[[], bool], timeout: float | None) -> bool:
+        return self._backend.run_until(finished, timeout)
+
+    def flush(self) -> None:
+        self._backend.flush()
+
+    def capability(self, opcode: str) -> Capability:
+        return self._backend.capability(opcode)
