@@ -32,6 +32,9 @@ ROUNDS = 20
 MOST_CALLS = {1: 2.0, 10: 0.2, 100: 0.10, 500: 0.10}
 """System calls per message, at most, by the number of connections that talk at the same time. With
 one, the wait behind the send ends at once, with the send; the one behind the receive follows."""
+MOST_CALLS_PER_CONNECTION = 5.0
+"""Of the ring, one after the other: the waits for the accept, the receive and the send, the next
+receive, which its cancel hands over, and the look for the end of that."""
 BLOCKS = 20
 """Blocks of memory that all the messages together may leave behind: a cache that grew."""
 MOST_IDLE = 2048
@@ -108,6 +111,36 @@ def test_a_message_is_a_small_share_of_a_system_call(
     assert counted["wakes"] == 0  # a system call too, and nobody else is there to be woken
     calls = counted["enters"] / messages
     assert calls <= MOST_CALLS[connections], f"{counted['enters']} for {messages} messages"
+
+
+def test_a_connection_with_one_message_is_a_few_system_calls_of_the_ring(
+    port: CompletionPort, net: Loopback
+) -> None:
+    """Accepted, echoed to and closed: what is started for the first time is tried by a plain system
+    call, and not handed over by one of its own each."""
+    listener = net.listener()
+    port.associate(listener)
+    accept = port.accept(listener)
+    peers: list[socket.socket] = []
+    before = port.stats()
+    for _ in range(ROUNDS):
+        peer = net.track(socket.create_connection(listener.getsockname()))
+        peers.append(peer)
+        peer.sendall(MESSAGE)
+        [accepted] = port.get_many(timeout=DEADLINE)
+        connection, _ = accepted.result()
+        port.resubmit(accept)
+        port.associate(connection)
+        Echo(port, connection)
+        serve(port, 1)
+        assert receive_exactly(peer, SIZE) == MESSAGE
+        port.close_handle(connection)
+        while port.get_many(timeout=0):  # of the receive that was pending
+            continue
+    calls = grown(port, before)["enters"] / ROUNDS
+    assert calls <= MOST_CALLS_PER_CONNECTION, f"{calls} for each connection"
+    port.cancel(accept)
+    port.get(timeout=DEADLINE)
 
 
 # -- memory ----------------------------------------------------------------------------------------

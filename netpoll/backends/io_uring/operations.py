@@ -3,7 +3,8 @@
 A `prepare_...` function chooses the line and writes the 64 bytes of the entry once; a start copies
 them. A finisher (`_call`) is called with the kernel's result where that is not plain success. It
 answers `True` if the operation has ended, one way or the other, and `False` if it goes on: it has
-then changed the entry to what comes next.
+then changed the entry to what comes next. Where a plain system call can tell at the first start
+what becomes of the operation, that is `_perform`, which answers the same.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def prepare(operation: Operation, native: Native) -> None:
     """
     operation._native = native
     operation._least = NEVER
+    operation._perform = None
     ready, _ = OPERATIONS[cast("Opcode", operation.opcode)]
     ready(operation, sockets.association_of(operation))
 

@@ -36,6 +36,10 @@ def prepare_receive(operation: Operation, record: sockets.SocketAssociation) -> 
     operation._queue = record.reading
     operation._native.rewrite = write_receive
     write_receive(operation)
+    if operation._call is finish_probe:
+        operation._perform = probe_at_once
+    elif operation._call is finish_receive and not isinstance(operation._view, list):
+        operation._perform = receive_at_once
 
 
 def write_receive(operation: Operation) -> None:
@@ -63,6 +67,20 @@ def write_receive(operation: Operation) -> None:
             flags=flags,
         )
         operation._call = finish_receive
+
+
+def receive_at_once(operation: Operation) -> bool:
+    try:
+        moved = operation.handle.recv_into(operation._view, 0, operation.flags | sockets.DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        return finish_receive(operation, -(error.errno or errno.EIO))
+    return finish_receive(operation, moved)
+
+
+def probe_at_once(operation: Operation) -> bool:
+    return finish_probe(operation, 0)
 
 
 def finish_receive(operation: Operation, result: int) -> bool:
@@ -112,6 +130,8 @@ def prepare_send(operation: Operation, record: sockets.SocketAssociation) -> Non
     operation._queue = record.writing
     operation._native.rewrite = write_send
     write_send(operation)
+    if record.stream and not isinstance(operation._view, list):
+        operation._perform = send_at_once
 
 
 def write_send(operation: Operation) -> None:
@@ -131,6 +151,17 @@ def write_send(operation: Operation) -> None:
             length=size,
             flags=flags,
         )
+
+
+def send_at_once(operation: Operation) -> bool:
+    flags = operation.flags | sockets.DONTWAIT | sockets.NOSIGNAL
+    try:
+        moved = operation.handle.send(operation._view, flags)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        return finish_send(operation, -(error.errno or errno.EIO))
+    return finish_send(operation, moved)
 
 
 def finish_send(operation: Operation, result: int) -> bool:
