@@ -211,18 +211,22 @@ def shutdown(record: SocketAssociation, how: int) -> None:
     :raises OSError: not connected
     """
     sock = cast("socket.socket", record.handle())
+    done = nt.STATUS_PIPE_DISCONNECTED
+    # POSIX forgets the peer once both ends are shut down; Windows shuts down again, to no effect
+    before = done in (record.reading.refusal, record.writing.refusal)
     try:
         if how != socket.SHUT_WR:
             # the system's own would wake the pending receives and hide later data from them
             # (EMU-17)
-            sock.getpeername()  # not connected: say so, as shutdown() would
-            record.reading.refusal = record.reading.refusal or nt.STATUS_PIPE_DISCONNECTED
-        if how != socket.SHUT_RD:
+            if not before:
+                sock.getpeername()  # not connected: say so, as shutdown() would
+            record.reading.refusal = record.reading.refusal or done
+        if how != socket.SHUT_RD and record.writing.refusal != done:
             if record.writing.head is None:
                 sock.shutdown(socket.SHUT_WR)
             else:
                 record.closing = True
-            record.writing.refusal = record.writing.refusal or nt.STATUS_PIPE_DISCONNECTED
+            record.writing.refusal = record.writing.refusal or done
     except OSError as error:
         status = nt.from_errno(error.errno or 0)
         if record.reset:

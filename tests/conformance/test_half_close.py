@@ -162,3 +162,17 @@ def test_several_ends_of_one_connection_are_one(port: CompletionPort, net: Loopb
     ended = collect(port, 4)
     assert {completion.overlapped for completion in ended} == set(receives)
     assert [completion.result() for completion in ended] == [b""] * 4
+
+
+def test_shutting_down_again_after_both_ends_is_harmless(
+    port: CompletionPort, net: Loopback
+) -> None:
+    """POSIX says that the socket has no peer any more (found by the differential test)."""
+    near, far = net.tcp_pair()
+    port.associate(near)
+    port.shutdown(near, socket.SHUT_WR)
+    far.shutdown(socket.SHUT_WR)
+    port.recv(near, 10)
+    assert take(port).result() == b""
+    for how in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+        port.shutdown(near, how)
