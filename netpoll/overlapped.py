@@ -66,6 +66,7 @@ class Overlapped(Generic[T]):
         "_deadline",
         "_final",
         "_in_use",
+        "_issuer",
         "_least",
         "_native",
         "_owner",
@@ -142,6 +143,8 @@ class Overlapped(Generic[T]):
         """Whether a success within its start queues no packet (MODE-03)."""
         self._in_use = False
         """From the start until the completion is taken."""
+        self._issuer: object = None
+        """The mark of the thread that it ends with."""
         self._value: Any = None
         self._address: Any = None
         self._timeout: float | None = None

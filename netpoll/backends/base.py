@@ -115,6 +115,10 @@ class Backend(abc.ABC):
         """Ask every operation on `handle` to stop; whether there was any."""
 
     @abc.abstractmethod
+    def abandon(self, operation: AnyOverlapped) -> None:
+        """The thread that started it ends: so does the operation, without its routine (THR-01)."""
+
+    @abc.abstractmethod
     def detach(self, handle: Any, release: Callable[[], object]) -> None:
         """End every operation on `handle` as closing does (CLOSE-01, 02, 04), calling `release`,
         which closes it, at the right moment."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from netpoll import status as nt
 from netpoll.backends import routines
 from netpoll.backends.base import Association, Backend, Capability, Engine, Inflight
+from netpoll.backends.threads import end_with_this_thread
 from netpoll.errors import PortClosed
 from netpoll.overlapped import Completion, FailedCompletion, Opcode, Overlapped
 
@@ -342,6 +343,8 @@ class SoftwarePort(Backend):
         operation.done = False
         operation._final = PENDING
         operation._since = self._now
+        if operation.event is not None or not operation._association.associated:
+            end_with_this_thread(operation, self)
         self._specials += 1
         self._started += 1
         if operation._begin(operation):
@@ -422,6 +425,11 @@ class SoftwarePort(Backend):
     def cancel(self, operation: AnyOverlapped) -> bool:
         with self._lock:
             return self._stop(operation, nt.STATUS_CANCELLED)
+
+    def abandon(self, operation: AnyOverlapped) -> None:
+        self.cancel(operation)
+        if operation.routine is not None:
+            operation._in_use = False
 
     def _stop(self, operation: AnyOverlapped, status: int) -> bool:
         if not operation._in_use or operation._final != PENDING:

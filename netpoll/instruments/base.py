@@ -177,6 +177,9 @@ class Observed(Backend):
     def prepare(self, operation: Operation) -> None:
         self._backend.prepare(operation)
 
+    def abandon(self, operation: Operation) -> None:
+        self._backend.abandon(operation)
+
     def detach(self, handle: Any, release: Callable[[], object]) -> None:
         self._backend.detach(handle, release)
 

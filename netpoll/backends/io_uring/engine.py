@@ -292,7 +292,8 @@ class IoUringEngine(Engine):
         message). A receive that has to wait after that goes along with the next wait.
         """
         operation._begin = self._begin_again
-        line, at_once = operation._queue, operation._perform
+        line = operation._queue
+        at_once: Any = operation._perform
         look = at_once is not None and not (line.refusal or line.head)
         if look and at_once(operation):
             return self._ended_inline(operation)

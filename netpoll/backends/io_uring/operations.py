@@ -56,7 +56,7 @@ def prepare(operation: Operation, native: Native) -> None:
     """
     operation._native = native
     operation._least = NEVER
-    operation._perform = None
+    operation._perform = cast("Any", None)
     ready, _ = OPERATIONS[cast("Opcode", operation.opcode)]
     ready(operation, sockets.association_of(operation))
 

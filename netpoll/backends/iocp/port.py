@@ -37,6 +37,7 @@ from netpoll.backends.iocp.library import (
 )
 from netpoll.backends.iocp.library import handle as as_handle
 from netpoll.backends.iocp.watcher import Watcher
+from netpoll.backends.threads import end_with_this_thread
 from netpoll.errors import PortClosed
 from netpoll.overlapped import Completion, FailedCompletion, Opcode, Overlapped
 
@@ -353,6 +354,7 @@ class IocpPort(Backend):
         if operation.routine is not None:
             operation._routines = routines.current()
             operation._routines.expect(self)
+            end_with_this_thread(operation, self)
             _with_routine[native.address] = self, operation
         else:
             if operation.event is not None:
@@ -484,6 +486,12 @@ class IocpPort(Backend):
                 self._stop(operation, nt.STATUS_IO_TIMEOUT)
 
     # -- cancellation ------------------------------------------------------------------------------
+
+    def abandon(self, operation: Operation) -> None:
+        # the kernel would cancel it by itself, but call nobody: have it told while there is time
+        self.cancel(operation)
+        self._kernel32.SleepEx(0, 1)
+        operation._in_use = False
 
     def cancel(self, operation: Operation) -> bool:
         with self._lock:
