@@ -51,6 +51,8 @@ def _entry(statement: Statement) -> str:
     parts = [f"### {statement.id}", statement.text]
     if statement.wine:
         parts.append(f"Wine: {statement.wine}")
+    if statement.undecided:
+        parts.append(f"No test decides it ({statement.undecided}): {statement.why}")
     parts.append(f"*{', '.join(statement.evidence)}*")
     return "\n\n".join(parts) + "\n"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netpoll.cli.errors import CommandError
-from netpoll.cli.sheets import OUTCOMES, Sheet
+from netpoll.cli.sheets import OUTCOMES, UNDECIDED, Sheet
 from netpoll.cli.tables import Table, show
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ each statement of the contract, one column for each backend.
   expected failure  one did not, where Wine is known not to be like Windows
   unsupported       the backend cannot keep it, and says so
   skipped           this machine cannot tell
-  not covered       no test decides it
+  undecided         no test can decide it; the reasons say why
+  not covered       no test of this suite decides it
 
 What --json prints on one machine, --with shows beside the columns of another. The suite is pytest
 files. They come with netpoll's source, not with the wheel: see --suite.
@@ -146,7 +147,9 @@ def _print(sheet: Sheet, statements: dict[str, str], only_failures: bool) -> Non
         show(grid)
     _print_reasons(sheet, statements)
     if not only_failures:
-        without = [name for name in statements if name not in sheet.rows]
+        without = [
+            name for name in statements if name not in sheet.rows and name not in sheet.undecided
+        ]
         text = f"Not covered by any test: {', '.join(without) or 'none'}"
         print(textwrap.fill(text, WIDTH) + "\n")
         _print_totals(sheet, statements)
@@ -169,6 +172,8 @@ def _print_reasons(sheet: Sheet, statements: dict[str, str]) -> None:
         for column, cell in sheet.rows.get(name, {}).items():
             for reason in cell.reasons:
                 seen.setdefault((name, cell.outcome, reason), []).append(column)
+        if name in sheet.undecided and name not in sheet.rows:
+            seen[(name, UNDECIDED, sheet.undecided[name])] = ["all"]
     if not seen:
         return
     reasons = Table("Reasons", ("statement", "outcome", "on", "why"))

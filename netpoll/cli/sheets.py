@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from netpoll.cli.errors import CommandError
+from netpoll.testing import statements
 from netpoll.testing.report import Cell, Outcome
 
 if TYPE_CHECKING:
@@ -15,8 +16,17 @@ if TYPE_CHECKING:
 
     from netpoll.testing.report import Report
 
+UNDECIDED = "undecided"
 NOT_COVERED = "not covered"
-OUTCOMES = ("passed", "failed", "expected failure", "unsupported", "skipped", NOT_COVERED)
+OUTCOMES = (
+    *("passed", "failed", "expected failure", "unsupported", "skipped"),
+    *(UNDECIDED, NOT_COVERED),
+)
+
+
+def _undecided() -> dict[str, str]:
+    known = statements.load().values()
+    return {each.id: f"{each.undecided}: {each.why}" for each in known if each.undecided}
 
 
 @dataclass
@@ -29,6 +39,8 @@ class Sheet:
     netpoll: str
     python: str
     platform: str
+    undecided: dict[str, str] = field(default_factory=_undecided)
+    """Statements that no test can decide, and why."""
     others: list[str] = field(default_factory=list[str])
     """Where the columns of `add` come from, a line each."""
 
@@ -84,7 +96,9 @@ class Sheet:
     def outcome(self, statement: str, column: str) -> str:
         """One cell, in a word or two."""
         cell = self.rows.get(statement, {}).get(column)
-        return cell.outcome if cell is not None else NOT_COVERED
+        if cell is not None:
+            return cell.outcome
+        return UNDECIDED if statement in self.undecided else NOT_COVERED
 
     def failed(self, statement: str) -> bool:
         """Whether it is not kept somewhere."""
@@ -97,6 +111,9 @@ class Sheet:
             sum(self.outcome(name, column) == outcome for name in names) for column in self.columns
         ]
 
+    def _why_not(self, statement: str) -> list[str]:
+        return [self.undecided[statement]] if statement in self.undecided else []
+
     def as_json(self, statements: Mapping[str, str]) -> dict[str, Any]:
         """
         :param statements: those to tell of, each with its text
@@ -108,7 +125,7 @@ class Sheet:
                 cell = self.rows.get(name, {}).get(column)
                 cells[column] = {
                     "outcome": self.outcome(name, column),
-                    "reasons": cell.reasons if cell is not None else [],
+                    "reasons": cell.reasons if cell is not None else self._why_not(name),
                     "tests": cell.tests if cell is not None else [],
                 }
             rows[name] = {"text": text, "backends": cells}

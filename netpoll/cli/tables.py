@@ -21,6 +21,7 @@ STYLES: Mapping[str, str] = {
     "passed": "green",
     "failed": "bold red",
     "expected failure": "yellow",
+    "undecided": "dim",
     "not covered": "dim",
     "skipped": "dim",
 }

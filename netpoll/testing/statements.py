@@ -19,6 +19,14 @@ EVIDENCE: Final = {
 }
 """What a statement may rest on, strongest first."""
 
+UNDECIDED: Final = {
+    "cannot be observed": "a program that uses netpoll sees no difference, or it is about others",
+    "needs a second machine": "loopback cannot show it",
+    "needs real Windows": "a version, an edition or a provider that Wine does not have",
+    "platform cannot": "netpoll has nothing there to ask the system for",
+}
+"""Why no test may decide a statement: there are no other reasons."""
+
 _ID: Final = re.compile(r"[A-Z]{2,5}-\d\d")
 
 
@@ -36,6 +44,10 @@ class Statement:
     """The title it stands under."""
     wine: str
     """Where Wine is known to differ, or to agree; empty where nothing is known."""
+    undecided: str
+    """The key of `UNDECIDED` if no test decides it, else empty."""
+    why: str
+    """What stands in the way of a test then."""
 
     @property
     def family(self) -> str:
@@ -74,7 +86,12 @@ def _statement(name: str, section: str, entry: dict[str, Any]) -> Statement:
     text = _one_paragraph(entry.get("text", ""))
     if not text:
         raise ValueError(f"{name} says nothing")
-    return Statement(name, text, evidence, section, _one_paragraph(entry.get("wine", "")))
+    undecided, why = entry.get("undecided", ""), _one_paragraph(entry.get("why", ""))
+    if undecided and (undecided not in UNDECIDED or not why):
+        known = ", ".join(UNDECIDED)
+        raise ValueError(f"{name}: undecided is one of {known}, with a why; not {undecided!r}")
+    wine = _one_paragraph(entry.get("wine", ""))
+    return Statement(name, text, evidence, section, wine, undecided, why)
 
 
 def _one_paragraph(text: str) -> str:

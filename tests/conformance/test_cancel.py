@@ -58,7 +58,7 @@ every_operation = pytest.mark.parametrize("begin", PENDING, ids=lambda begin: be
 
 
 @every_operation
-@pytest.mark.statement("CAN-01", "CAN-06")
+@pytest.mark.statement("CAN-01", "CAN-06", "EMU-29")
 def test_a_cancelled_operation_completes_once_with_995(
     port: CompletionPort, net: Loopback, begin: Begin
 ) -> None:
@@ -141,7 +141,7 @@ def test_cancelling_the_second_of_two_operations_keeps_the_first(
     net.track(completion.result()[0])
 
 
-@pytest.mark.statement("CAN-02", "CAN-12")
+@pytest.mark.statement("CAN-02", "CAN-12", "EMU-29")
 def test_with_nothing_to_cancel_the_answer_is_no(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()
     unknown, _ = net.tcp_pair()

@@ -225,7 +225,7 @@ def test_dropping_every_reference_is_harmless(port: CompletionPort, net: Loopbac
     assert alive() is None
 
 
-@pytest.mark.statement("CLOSE-07")
+@pytest.mark.statement("CLOSE-07", "EMU-09")
 def test_closing_with_a_receive_pending_resets_the_connection(
     port: CompletionPort, net: Loopback
 ) -> None:
@@ -371,6 +371,7 @@ def test_starting_again_after_the_close_is_refused(
     assert port.inflight() == []
 
 
+@pytest.mark.statement("EMU-27")
 def test_unread_data_does_not_keep_a_close_from_ending(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()
     port.associate(near)

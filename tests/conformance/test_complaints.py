@@ -71,7 +71,7 @@ def test_a_second_send_does_not_overtake_one_that_waits(
 # -- exactly one completion ------------------------------------------------------------------------
 
 
-@pytest.mark.statement("CAN-05", "CAN-06", "CAN-10")
+@pytest.mark.statement("CAN-05", "CAN-06", "CAN-10", "EMU-03")
 def test_a_thousand_random_cancels_leave_exactly_one_completion_each(
     port: CompletionPort, net: Loopback
 ) -> None:
@@ -214,6 +214,7 @@ def test_closing_a_port_with_operations_pending_returns_and_frees_them(
 # -- descriptors -----------------------------------------------------------------------------------
 
 
+@pytest.mark.statement("EMU-07")
 def test_a_descriptor_number_used_again_gets_no_stale_completion(
     port: CompletionPort, net: Loopback
 ) -> None:
@@ -447,6 +448,7 @@ def test_ctrl_c_ends_a_wait_and_the_port_goes_on(
         signal.signal(signal.SIGUSR1, before)
 
 
+@pytest.mark.statement("EMU-11")
 def test_when_the_thread_that_runs_the_engine_leaves_another_takes_over(
     port: CompletionPort, net: Loopback
 ) -> None:

@@ -104,7 +104,7 @@ def test_all_of_the_data_given_to_a_connect_goes_out(port: CompletionPort, net: 
     assert reading.result() == data
 
 
-@pytest.mark.statement("CON-03")
+@pytest.mark.statement("CON-03", "EMU-24")
 def test_data_given_to_a_connect_is_taken_at_the_call(port: CompletionPort, net: Loopback) -> None:
     listener = net.listener()
     sock = net.new_socket()
@@ -332,7 +332,7 @@ def test_a_connect_whose_end_is_known_at_once_still_has_its_packet(
     accepted(net, listener)
 
 
-@pytest.mark.statement("CON-04")
+@pytest.mark.statement("CON-04", "EMU-21")
 def test_a_refusal_that_is_known_at_once_still_has_its_packet(
     port: CompletionPort, net: Loopback, tmp_path: Path
 ) -> None:

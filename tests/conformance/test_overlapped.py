@@ -88,7 +88,7 @@ def test_a_connect_that_raises_leaves_nothing_behind(port: CompletionPort, net: 
     assert far.recv(1) == b"x"
 
 
-@pytest.mark.statement("OVL-04")
+@pytest.mark.statement("EMU-06", "OVL-04")
 def test_the_status_changes_when_the_packet_is_taken(
     port: CompletionPort, net: Loopback, target: Target
 ) -> None:

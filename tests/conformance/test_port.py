@@ -112,7 +112,7 @@ def test_the_limit_does_not_cap_the_number_of_waiters(make_port: MakePort) -> No
     assert sorted(done.key for done in completions if done) == [0, 1, 2, 3]
 
 
-@pytest.mark.statement("PORT-05")
+@pytest.mark.statement("EMU-12", "PORT-05")
 def test_at_the_limit_the_next_packet_stays_for_whoever_comes_back(
     make_port: MakePort, target: Target
 ) -> None:
@@ -196,7 +196,7 @@ def test_never_many_more_threads_run_than_the_limit_says(
 # -- who gets which packet -------------------------------------------------------------------------
 
 
-@pytest.mark.statement("PORT-07")
+@pytest.mark.statement("EMU-10", "PORT-07")
 def test_the_last_waiter_gets_the_oldest_packet(make_port: MakePort, target: Target) -> None:
     if not target.emulated:
         unsupported(NOT_ON_THE_KERNELS_PORT)

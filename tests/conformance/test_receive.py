@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from netpoll.testing.pairs import Loopback
 
 
-@pytest.mark.statement("RECV-01", "RECV-02")
+@pytest.mark.statement("EMU-20", "RECV-01", "RECV-02")
 @pytest.mark.parametrize("early", [True, False], ids=["data-waits", "data-comes-later"])
 def test_an_empty_receive_waits_for_data_and_consumes_none(
     port: CompletionPort, net: Loopback, early: bool
@@ -177,7 +177,7 @@ def test_a_transfer_started_after_the_reset_fails_with_it(
     assert isinstance(ended.error, ConnectionResetError)
 
 
-@pytest.mark.statement("RECV-07")
+@pytest.mark.statement("EMU-15", "RECV-07")
 @pytest.mark.parametrize("pending", [True, False], ids=["pending", "not-pending"])
 def test_a_reset_is_reported_again_and_again(
     port: CompletionPort, net: Loopback, pending: bool
@@ -214,7 +214,7 @@ def test_a_socket_without_a_connection_receives_nothing(
         assert ended.error.errno == errno.ENOTCONN
 
 
-@pytest.mark.statement("RECV-09")
+@pytest.mark.statement("EMU-17", "RECV-09")
 def test_shutting_receiving_down_leaves_pending_receives_alone(
     port: CompletionPort, net: Loopback
 ) -> None:
@@ -292,7 +292,7 @@ def test_receives_are_filled_in_the_order_of_their_start(
     assert (first, second) == (b"a" * 16, b"b" * 16)
 
 
-@pytest.mark.statement("RECV-12")
+@pytest.mark.statement("EMU-01", "RECV-12")
 def test_a_later_start_never_overtakes_a_pending_one(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()
     port.associate(near)

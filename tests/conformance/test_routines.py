@@ -108,7 +108,7 @@ def test_a_sleep_of_no_time_runs_what_is_due(port: CompletionPort, net: Loopback
     assert len(routine.calls) == 1
 
 
-@pytest.mark.statement("PORT-25")
+@pytest.mark.statement("EMU-13", "PORT-25")
 def test_a_packet_goes_before_a_routine(port: CompletionPort, net: Loopback) -> None:
     assert port.get(timeout=0, alertable=True) is None  # from now on this thread uses the port
     near, far = net.tcp_pair()

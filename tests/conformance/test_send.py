@@ -49,7 +49,7 @@ def test_sends_pend_while_the_peer_does_not_read_and_end_when_it_does(
     assert reading.result() == data * 3
 
 
-@pytest.mark.statement("SEND-04")
+@pytest.mark.statement("EMU-26", "SEND-04")
 @pytest.mark.parametrize("buffer", [None, 4096], ids=["system-buffers", "small-buffers"])
 def test_a_large_send_is_whole(port: CompletionPort, net: Loopback, buffer: int | None) -> None:
     near, far = net.tcp_pair(buffer=buffer)
@@ -63,7 +63,7 @@ def test_a_large_send_is_whole(port: CompletionPort, net: Loopback, buffer: int 
     assert reading.result() == data
 
 
-@pytest.mark.statement("SEND-04")
+@pytest.mark.statement("EMU-04", "SEND-04")
 def test_a_large_gathered_send_is_whole(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair(buffer=16384)
     port.associate(near)
@@ -98,7 +98,7 @@ def test_sends_go_out_in_the_order_of_their_start(port: CompletionPort, net: Loo
     assert reading.result() == data
 
 
-@pytest.mark.statement("SEND-05")
+@pytest.mark.statement("EMU-30", "SEND-05")
 def test_a_later_send_never_overtakes_a_pending_one(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()
     port.associate(near)
@@ -112,7 +112,7 @@ def test_a_later_send_never_overtakes_a_pending_one(port: CompletionPort, net: L
     assert receive_exactly(far, 11) == b"firstsecond"
 
 
-@pytest.mark.statement("SEND-06")
+@pytest.mark.statement("EMU-16", "SEND-06")
 def test_after_shutting_sending_down_sends_fail(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()
     port.associate(near)
@@ -127,7 +127,7 @@ def test_after_shutting_sending_down_sends_fail(port: CompletionPort, net: Loopb
     assert take(port).result() == b"back"
 
 
-@pytest.mark.statement("SEND-06")
+@pytest.mark.statement("EMU-16", "SEND-06")
 def test_after_a_reset_sends_fail_with_it(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()
     port.associate(near)

@@ -30,7 +30,7 @@ def start_in_a_thread(start: Callable[[], Overlapped[Any]]) -> Overlapped[Any]:
     return started[0]
 
 
-@pytest.mark.statement("THR-01")
+@pytest.mark.statement("EMU-14", "THR-01")
 def test_an_operation_without_a_port_ends_with_its_thread(
     port: CompletionPort, net: Loopback
 ) -> None:

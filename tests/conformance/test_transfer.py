@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from netpoll.testing.pairs import Loopback
 
 
-@pytest.mark.statement("XFER-01", "XFER-04")
+@pytest.mark.statement("EMU-05", "XFER-01", "XFER-04")
 @pytest.mark.parametrize("early", [True, False], ids=["data-waits", "data-comes-later"])
 def test_a_receive_queues_one_packet_whether_its_data_was_there_or_not(
     port: CompletionPort, net: Loopback, early: bool
@@ -149,7 +149,7 @@ def test_the_socket_s_own_time_limits_do_not_end_transfers(
     assert (completion.overlapped, completion.result()) == (receiving, b"late")
 
 
-@pytest.mark.statement("XFER-08")
+@pytest.mark.statement("EMU-31", "XFER-08")
 def test_a_closed_socket_is_no_socket(port: CompletionPort, net: Loopback) -> None:
     near, _ = net.tcp_pair()
     port.associate(near)
