@@ -19,6 +19,8 @@ from netpoll.backends.base import Association
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     Operation = Overlapped[Any]
 
 DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
@@ -200,6 +202,54 @@ def is_listening(sock: socket.socket) -> bool:
         return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     except (OSError, AttributeError):
         return False  # macOS and Windows cannot always tell; connect() will
+
+
+# -- disconnecting ---------------------------------------------------------------------------------
+
+NO_REUSE: Final = (
+    "only Windows can make a connected socket new again (TF_REUSE_SOCKET, DIS-04); "
+    "disconnect it without reuse=True, close it, and take another"
+)
+
+
+def check_disconnect(operation: Operation) -> None:
+    """Whether the socket can be disconnected now.
+
+    :raises OSError: it is not connected (DIS-01), or shall be used again afterwards
+    """
+    if operation.flags:
+        raise nt.make_exception(nt.STATUS_NOT_SUPPORTED, inline=True, message=NO_REUSE)
+    record = association_of(operation)
+    if record.reset:
+        raise nt.make_exception(nt.STATUS_CONNECTION_RESET, inline=True)
+    sock: socket.socket = operation.handle
+    if record.writing.refusal == nt.STATUS_INVALID_CONNECTION or not has_peer(sock):
+        # what nobody has asked for so far: it may have been reset
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ENOTCONN
+        raise nt.make_exception(nt.from_errno(number), inline=True)
+
+
+@contextlib.contextmanager
+def disconnecting(operation: Operation) -> Generator[None]:
+    """For its start: that sending is over refuses sends, not another disconnect (DIS-02)."""
+    line: Line = association_of(operation).writing
+    refusal = line.refusal
+    if refusal == nt.STATUS_PIPE_DISCONNECTED:
+        line.refusal = 0
+    try:
+        yield
+    finally:
+        line.refusal = line.refusal or refusal
+
+
+def disconnected(operation: Operation, number: int) -> None:
+    """The end of stream is out, or was refused with an errno."""
+    if number:
+        fail(operation, number)
+        return
+    line: Line = association_of(operation).writing
+    line.refusal = line.refusal or nt.STATUS_PIPE_DISCONNECTED
+    operation.transferred = operation._final = 0
 
 
 # -- ending ----------------------------------------------------------------------------------------

@@ -79,6 +79,11 @@ DIFFERENCES = (
         ("test_a_connecting_socket_is_not_connected_yet",),
     ),
     Difference(
+        "DIS-04",
+        "TF_REUSE_SOCKET is ignored",
+        ("test_a_socket_that_is_to_be_used_again_connects_again",),
+    ),
+    Difference(
         "PORT-09",
         "a packet is not reserved for the thread that it wakes",
         ("test_a_packet_is_handed_to_the_thread_that_waits",),

@@ -205,8 +205,10 @@ class IoUringEngine(Engine):
         operations.prepare(operation, native)
         if operation.opcode is Opcode.CONNECT:
             operation._begin = self._begin_connect
-            return
-        operation._begin = self._begin_first
+        elif operation.opcode is Opcode.DISCONNECT:
+            operation._begin = self._begin_disconnect
+        else:
+            operation._begin = self._begin_first
 
     def _make_begin(self) -> Callable[[Operation], bool]:
         """The hot path of a start, over closed-over names, as in `SoftwarePort`."""
@@ -325,6 +327,12 @@ class IoUringEngine(Engine):
         if operation._final == PENDING or sockets.is_verdict(operation._final):
             return False
         return self._ended_inline(operation)
+
+    def _begin_disconnect(self, operation: Operation) -> bool:
+        with sockets.disconnecting(operation):
+            ended = self._begin_first(operation)
+        operation._begin = self._begin_disconnect
+        return ended
 
     def _ended_inline(self, operation: Operation) -> bool:
         if operation._final == PENDING:

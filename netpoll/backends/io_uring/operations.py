@@ -16,6 +16,7 @@ from netpoll.backends.base import Capability
 from netpoll.backends.io_uring.connections import prepare_accept, prepare_connect
 from netpoll.backends.io_uring.entries import NEVER, Native
 from netpoll.backends.io_uring.streams import prepare_receive, prepare_send
+from netpoll.backends.io_uring.transfers import prepare_disconnect
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.CONNECT: (
         prepare_connect,
         "IORING_OP_CONNECT, then SEND where it carries data",
+    ),
+    Opcode.DISCONNECT: (
+        prepare_disconnect,
+        "IORING_OP_SHUTDOWN; not with reuse=True",
     ),
 }
 

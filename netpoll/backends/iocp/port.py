@@ -262,8 +262,8 @@ class IocpPort(Backend):
                 message="a handle that is associated with a port takes no completion routine",
             )
         opcode = operation.opcode
-        if opcode is Opcode.ACCEPT or opcode is Opcode.CONNECT:
-            function = operations.capability(opcode).reason.partition(" ")[0]
+        if opcode not in (Opcode.RECV, Opcode.RECV_INTO, Opcode.SEND):
+            function = operations.capability(str(opcode)).reason.partition(" ")[0].strip(",")
             raise nt.make_exception(
                 nt.STATUS_NOT_SUPPORTED,
                 inline=True,

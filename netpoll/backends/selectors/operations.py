@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from netpoll.backends.base import Capability
 from netpoll.backends.selectors.connections import prepare_accept, prepare_connect
 from netpoll.backends.selectors.streams import prepare_receive, prepare_send
+from netpoll.backends.selectors.transfers import prepare_disconnect
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.CONNECT: (
         prepare_connect,
         "connect_ex(), then SO_ERROR when the socket is writable",
+    ),
+    Opcode.DISCONNECT: (
+        prepare_disconnect,
+        "shutdown() when the sends before it are out; not with reuse=True",
     ),
 }
 
