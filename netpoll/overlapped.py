@@ -33,6 +33,7 @@ class Opcode(enum.StrEnum):
     ACCEPT = "accept"
     CONNECT = "connect"
     DISCONNECT = "disconnect"
+    SENDFILE = "sendfile"
 
 
 class Event(Protocol):
@@ -199,7 +200,7 @@ class Overlapped(Generic[T]):
         self._unprepare()
 
     def _unprepare(self) -> None:
-        self._pinned = self._view = self._native = None
+        self._pinned = self._view = self._native = self._address = None
         self._port = self._owner = self._plain_on = None
 
     def _refuse_use(self) -> None:

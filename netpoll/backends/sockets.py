@@ -219,6 +219,13 @@ def check_disconnect(operation: Operation) -> None:
     """
     if operation.flags:
         raise nt.make_exception(nt.STATUS_NOT_SUPPORTED, inline=True, message=NO_REUSE)
+    check_connected(operation)
+
+
+def check_connected(operation: Operation) -> None:
+    """
+    :raises OSError: it is not, or was reset
+    """
     record = association_of(operation)
     if record.reset:
         raise nt.make_exception(nt.STATUS_CONNECTION_RESET, inline=True)

@@ -1,15 +1,19 @@
-"""Transfers: what moves more than a buffer, and the end of sending."""
+"""Transfers: a file as a whole, and the end of sending."""
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
-from netpoll.operations.starter import Starter
+from netpoll.backends.files import FileTransfer
+from netpoll.buffers import pin
+from netpoll.operations.starter import Starter, check_count
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from netpoll.operations.starter import Routine
 
 REUSE: Final = 2
@@ -40,6 +44,59 @@ class Transfers(Starter):
         operation = self._new(Opcode.DISCONNECT, sock, overlapped, routine, timeout)
         require_stream(sock, "a datagram socket has no stream to end")
         return self._begin(operation, None, None, REUSE if reuse else 0)
+
+    def sendfile(
+        self,
+        sock: socket.socket,
+        file: Any,
+        *,
+        offset: int = 0,
+        count: int | None = None,
+        head: Buffer = b"",
+        tail: Buffer = b"",
+        overlapped: Overlapped[int] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[int]:
+        """Send a file, or a part of it, with `head` before it and `tail` behind it (TransmitFile,
+        TXF-02); the result is the number of bytes of all three. In the line of the sends (SEND-05).
+
+        The file's own position is neither used nor moved, and the file may be closed once this
+        returns. What the program has written to it must have been flushed.
+
+        :param file: an object with `fileno()`, of a regular file open for reading; `None` sends
+            head and tail alone (TXF-01)
+        :param offset: bytes from the beginning of the file
+        :param count: bytes of the file; `None`, or more than there are, is to its end as it is at
+            the start. Where it gets shorter meanwhile, the operation ends with what it has sent:
+            compare the result with what was to be sent
+        :raises OSError: more than 2,147,483,646 bytes in all, or `offset` outside the file (10022,
+            TXF-04); not connected, or not a stream (10057, TXF-01)
+        :raises UnsupportedOperation: not a regular file
+        """
+        operation = self._new(Opcode.SENDFILE, sock, overlapped, routine, timeout)
+        check_count("offset", offset, 0)
+        if count is not None:
+            check_count("count", count, 0)
+        if file is None and (offset or count):
+            raise ValueError("offset and count are places in a file, and there is none")
+        if file is not None and not hasattr(file, "fileno"):
+            raise TypeError(f"a file is an object with fileno(), not {type(file).__name__}")
+        if sock.type != socket.SOCK_STREAM:
+            raise nt.make_exception(nt.STATUS_INVALID_CONNECTION, inline=True)
+        operation._address = FileTransfer(file, offset, count, _one(head), _one(tail))
+        return self._begin(operation, (head, tail), None, 0)
+
+
+def _one(buffer: Buffer) -> memoryview:
+    """
+    :raises TypeError: not a buffer, but several or none
+    """
+    if isinstance(buffer, (list, tuple)):
+        raise TypeError("head and tail are one buffer each")
+    pinned = pin(buffer, writable=False)
+    assert isinstance(pinned, memoryview)
+    return pinned
 
 
 def require_stream(sock: socket.socket, why: str) -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from netpoll.backends.files import FileTransfer
+
     Operation = Overlapped[Any]
 
 _os: Any = os
@@ -207,6 +209,8 @@ class IoUringEngine(Engine):
             operation._begin = self._begin_connect
         elif operation.opcode is Opcode.DISCONNECT:
             operation._begin = self._begin_disconnect
+        elif operation.opcode is Opcode.SENDFILE:
+            operation._begin = self._begin_sendfile
         else:
             operation._begin = self._begin_first
 
@@ -332,6 +336,18 @@ class IoUringEngine(Engine):
         with sockets.disconnecting(operation):
             ended = self._begin_first(operation)
         operation._begin = self._begin_disconnect
+        return ended
+
+    def _begin_sendfile(self, operation: Operation) -> bool:
+        transfer: FileTransfer = operation._address
+        transfer.open()
+        ended = True
+        try:
+            ended = self._begin_first(operation)
+        finally:
+            operation._begin = self._begin_sendfile
+            if ended:
+                transfer.close()
         return ended
 
     def _ended_inline(self, operation: Operation) -> bool:
@@ -477,6 +493,8 @@ class IoUringEngine(Engine):
         """End an operation that the kernel has nothing of."""
         operation._final = status
         operation.transferred = 0
+        if operation.opcode is Opcode.SENDFILE:
+            operation._address.close()
 
     def pending(self, association: Association) -> list[Operation]:
         channel = cast("Channel", association)

@@ -16,7 +16,7 @@ from netpoll.backends.base import Capability
 from netpoll.backends.io_uring.connections import prepare_accept, prepare_connect
 from netpoll.backends.io_uring.entries import NEVER, Native
 from netpoll.backends.io_uring.streams import prepare_receive, prepare_send
-from netpoll.backends.io_uring.transfers import prepare_disconnect
+from netpoll.backends.io_uring.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -50,7 +50,15 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
         prepare_disconnect,
         "IORING_OP_SHUTDOWN; not with reuse=True",
     ),
+    Opcode.SENDFILE: (
+        prepare_sendfile,
+        "IORING_OP_POLL_ADD, and os.sendfile() while the socket is writable: IORING_OP_SPLICE "
+        "takes a pipe and a thread of the kernel's for each 64 KiB",
+    ),
 }
+
+EMULATED: Final = frozenset((Opcode.SENDFILE,))
+"""Those that the kernel only says the moment for."""
 
 
 def prepare(operation: Operation, native: Native) -> None:
@@ -72,4 +80,4 @@ def capability(opcode: str) -> Capability:
     if known is None:
         reason = f"there is no operation {opcode!r} in this version of netpoll"
         return Capability("unsupported", reason)
-    return Capability("native", known[1])
+    return Capability("emulated" if opcode in EMULATED else "native", known[1])

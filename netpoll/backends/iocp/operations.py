@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from netpoll.backends.base import Capability
 from netpoll.backends.iocp.connections import prepare_accept, prepare_connect
 from netpoll.backends.iocp.streams import prepare_receive, prepare_send
-from netpoll.backends.iocp.transfers import prepare_disconnect
+from netpoll.backends.iocp.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.ACCEPT: (prepare_accept, "AcceptEx with SO_UPDATE_ACCEPT_CONTEXT"),
     Opcode.CONNECT: (prepare_connect, "ConnectEx with SO_UPDATE_CONNECT_CONTEXT"),
     Opcode.DISCONNECT: (prepare_disconnect, "DisconnectEx, with TF_REUSE_SOCKET for reuse=True"),
+    Opcode.SENDFILE: (prepare_sendfile, "TransmitFile"),
 }
 
 

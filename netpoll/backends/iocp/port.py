@@ -62,6 +62,7 @@ STATUSES_CLOSED: Final = frozenset((0x8000000A, 0xC0000008, 0xC0000024))
 """What Wine says of an operation whose socket was closed (CLOSE-02, CLOSE-04): a warning, as if it
 had brought something, or that there is no such handle any more, or none of a socket."""
 
+SENDS: Final = frozenset((Opcode.SEND, Opcode.SENDFILE))
 MESSAGE_TOO_LONG: Final = 10040
 SLICE: Final = 0.1
 """Seconds that the main thread waits at a time. Ctrl-C does not end a wait in the kernel, and
@@ -204,7 +205,7 @@ class IocpPort(Backend):
         with self._lock:
             # Wine lets a pending send of a closed socket hang for ever (CLOSE-09)
             for operation in list(self._table.values()):
-                if operation.handle is handle and operation.opcode is Opcode.SEND:
+                if operation.handle is handle and operation.opcode in SENDS:
                     self._kernel32.CancelIoEx(as_handle(number), operation._native.overlapped)
             if number >= 0:
                 socket.close(number)

@@ -1,4 +1,4 @@
-"""Disconnects: one try."""
+"""Disconnects and files: one try of each."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from netpoll.backends import sockets
+from netpoll.backends.files import send_on
 from netpoll.backends.queues import DONE
 
 if TYPE_CHECKING:
+    from netpoll.backends.files import FileTransfer
     from netpoll.backends.selectors.engine import Channel, SelectorsEngine
     from netpoll.overlapped import Overlapped
 
@@ -39,3 +41,22 @@ def disconnect(operation: Operation) -> int:
     else:
         sockets.disconnected(operation, 0)
     return DONE
+
+
+def prepare_sendfile(engine: SelectorsEngine, operation: Operation, channel: Channel) -> None:
+    sockets.check_connected(operation)
+    operation._queue = channel.writing
+    operation._perform = send_on
+    operation._begin = start_sendfile
+
+
+def start_sendfile(operation: Operation) -> bool:
+    transfer: FileTransfer = operation._address
+    transfer.open()
+    ended = True
+    try:
+        ended = bool(operation._queue.start(operation))
+    finally:
+        if ended:
+            transfer.close()
+    return ended
