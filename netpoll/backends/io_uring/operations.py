@@ -48,7 +48,7 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     ),
     Opcode.DISCONNECT: (
         prepare_disconnect,
-        "IORING_OP_SHUTDOWN; not with reuse=True",
+        "shutdown(), IORING_OP_SHUTDOWN behind sends that are pending; not with reuse=True",
     ),
     Opcode.SENDFILE: (
         prepare_sendfile,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,15 @@ def prepare_disconnect(operation: Operation, record: sockets.SocketAssociation) 
     operation._queue = record.writing
     operation._native.rewrite = write_disconnect
     write_disconnect(operation)
+    operation._perform = disconnect_at_once
+
+
+def disconnect_at_once(operation: Operation) -> bool:
+    try:
+        operation.handle.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        return finish_disconnect(operation, -(error.errno or errno.EIO))
+    return finish_disconnect(operation, 0)
 
 
 def write_disconnect(operation: Operation) -> None:
@@ -43,6 +53,7 @@ def prepare_sendfile(operation: Operation, record: sockets.SocketAssociation) ->
     operation._queue = record.writing
     operation._native.rewrite = write_sendfile
     write_sendfile(operation)
+    operation._perform = send_on
 
 
 def write_sendfile(operation: Operation) -> None:
