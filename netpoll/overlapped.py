@@ -34,6 +34,7 @@ class Opcode(enum.StrEnum):
     CONNECT = "connect"
     DISCONNECT = "disconnect"
     SENDFILE = "sendfile"
+    ACCEPT_MANY = "accept_many"
 
 
 class Event(Protocol):
@@ -236,6 +237,7 @@ _VALUES: Final[dict[Opcode, Callable[[Overlapped[Any], int], Any]]] = {
         cast("memoryview", operation._pinned)[:transferred]
     ),
     Opcode.ACCEPT: lambda operation, transferred: operation._value,
+    Opcode.ACCEPT_MANY: lambda operation, transferred: operation._value,
     Opcode.CONNECT: lambda operation, transferred: None,
     Opcode.DISCONNECT: lambda operation, transferred: None,
 }

@@ -40,6 +40,8 @@ TRANSIENT: Final = frozenset(
 (ACC-12). Windows has a number of its own for it, and Wine another one."""
 SCARCE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Nothing wrong with the listener, but there is no room for another connection now."""
+ACCEPTS: Final = frozenset((Opcode.ACCEPT, Opcode.ACCEPT_MANY))
+"""Operations of a listener."""
 SCARCITY_PAUSE: Final = 0.1
 """Seconds between tries to accept while the process is out of descriptors: nothing tells when one
 is free."""
@@ -102,11 +104,7 @@ def fail(operation: Operation, number: int) -> None:
     operation._final = status
     if status == nt.STATUS_BUFFER_OVERFLOW:
         operation.transferred = operation._size  # Windows raises, and has filled the buffers
-    if (
-        status == nt.STATUS_CONNECTION_RESET
-        and record.stream
-        and operation.opcode is not Opcode.ACCEPT
-    ):
+    if status == nt.STATUS_CONNECTION_RESET and record.stream and operation.opcode not in ACCEPTS:
         # Linux says it once and then pretends an end of stream: remember (EMU-15, RECV-07)
         record.reset = True
         record.refuse(status)
@@ -114,7 +112,7 @@ def fail(operation: Operation, number: int) -> None:
 
 def status_of_close(operation: Operation) -> int:
     """How an operation ends when its handle is closed under it (CLOSE-01, CLOSE-02, CLOSE-04)."""
-    transfer = operation.opcode is not Opcode.ACCEPT and operation.opcode is not Opcode.CONNECT
+    transfer = operation.opcode not in ACCEPTS and operation.opcode is not Opcode.CONNECT
     if transfer and association_of(operation).stream:
         return nt.STATUS_CONNECTION_ABORTED
     return nt.STATUS_CANCELLED
@@ -143,6 +141,33 @@ def end_of_stream(operation: Operation) -> None:
     operation.transferred = 0
     reset = association_of(operation).reset
     operation._final = nt.STATUS_CONNECTION_RESET if reset else nt.STATUS_SUCCESS
+
+
+# -- accepting -------------------------------------------------------------------------------------
+
+
+def accept_there(
+    listener: socket.socket, accepted: list[tuple[socket.socket, Any]], limit: int
+) -> int:
+    """Accept what is there without waiting, until `accepted` has `limit` connections.
+
+    :return: the errno that ended it: 0 at the limit, EAGAIN where nobody is left
+    """
+    if listener.gettimeout() != 0.0:
+        listener.setblocking(False)  # somebody changed it (XFER-05)
+    while len(accepted) < limit:
+        try:
+            sock, address = listener.accept()
+        except BlockingIOError:
+            return errno.EAGAIN
+        except OSError as error:
+            if error.errno in TRANSIENT:
+                continue
+            return error.errno or errno.EIO
+        if sys.platform != "linux":
+            sock.settimeout(socket.getdefaulttimeout())  # the listener's mode is inherited there
+        accepted.append((sock, address))
+    return 0
 
 
 # -- connecting ------------------------------------------------------------------------------------

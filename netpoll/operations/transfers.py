@@ -1,4 +1,4 @@
-"""Transfers: a file as a whole, and the end of sending."""
+"""Transfers: a file as a whole, the end of sending, and connections by the batch."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from netpoll.operations.starter import Routine
+    from netpoll.operations.streams import Address
 
 REUSE: Final = 2
 """TF_REUSE_SOCKET, in an operation's flags."""
@@ -86,6 +87,28 @@ class Transfers(Starter):
             raise nt.make_exception(nt.STATUS_INVALID_CONNECTION, inline=True)
         operation._address = FileTransfer(file, offset, count, _one(head), _one(tail))
         return self._begin(operation, (head, tail), None, 0)
+
+    def accept_many(
+        self,
+        listener: socket.socket,
+        *,
+        limit: int = 64,
+        overlapped: Overlapped[list[tuple[socket.socket, Address]]] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[list[tuple[socket.socket, Address]]]:
+        """Accept the connections that are there, in order: one at least, `limit` at most. The
+        result is a list of what `accept` gives one of (AcceptEx, then accept() for the rest).
+
+        A client that is gone already is passed over (ACC-12). Where descriptors run out, those that
+        were accepted before are the result. A cancel loses no connection.
+
+        :raises ValueError: `limit` is less than 1
+        """
+        operation = self._new(Opcode.ACCEPT_MANY, listener, overlapped, routine, timeout)
+        check_count("limit", limit, 1)
+        operation._address = limit
+        return self._begin(operation, None, None, 0)
 
 
 def _one(buffer: Buffer) -> memoryview:

@@ -600,7 +600,7 @@ class IoUringEngine(Engine):
             # the thread that had handed it over has exited
             self._once_more(token, operation)
             return
-        elif -result in sockets.SCARCE and operation.opcode is Opcode.ACCEPT:
+        elif -result in sockets.SCARCE and operation.opcode in sockets.ACCEPTS:
             self._pause(token, operation, -result)
             return
         elif not operation._call(operation, result):

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll.backends import sockets
 from netpoll.backends.base import Capability
-from netpoll.backends.io_uring.connections import prepare_accept, prepare_connect
+from netpoll.backends.io_uring.connections import (
+    prepare_accept,
+    prepare_accept_many,
+    prepare_connect,
+)
 from netpoll.backends.io_uring.entries import NEVER, Native
 from netpoll.backends.io_uring.streams import prepare_receive, prepare_send
 from netpoll.backends.io_uring.transfers import prepare_disconnect, prepare_sendfile
@@ -41,6 +45,10 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.ACCEPT: (
         prepare_accept,
         "IORING_OP_ACCEPT, then RECV where data is waited for",
+    ),
+    Opcode.ACCEPT_MANY: (
+        prepare_accept_many,
+        "IORING_OP_ACCEPT, then accept() as often as there is somebody",
     ),
     Opcode.CONNECT: (
         prepare_connect,

@@ -37,6 +37,7 @@ from netpoll.backends.iocp.library import (
 )
 from netpoll.backends.iocp.library import handle as as_handle
 from netpoll.backends.iocp.watcher import Watcher
+from netpoll.backends.sockets import ACCEPTS
 from netpoll.errors import PortClosed
 from netpoll.overlapped import Completion, FailedCompletion, Opcode, Overlapped
 
@@ -637,7 +638,7 @@ class IocpPort(Backend):
             status = _status_seen(native, status)
         if native.finish is not None:
             status = native.finish(operation, status)
-            if operation.opcode is Opcode.ACCEPT and self._accept_again(operation, status):
+            if operation.opcode in ACCEPTS and self._accept_again(operation, status):
                 return
         completion: Completion
         if status:

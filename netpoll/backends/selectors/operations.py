@@ -13,7 +13,11 @@ import os
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll.backends.base import Capability
-from netpoll.backends.selectors.connections import prepare_accept, prepare_connect
+from netpoll.backends.selectors.connections import (
+    prepare_accept,
+    prepare_accept_many,
+    prepare_connect,
+)
 from netpoll.backends.selectors.streams import prepare_receive, prepare_send
 from netpoll.backends.selectors.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.overlapped import Opcode, Overlapped
@@ -46,6 +50,10 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.ACCEPT: (
         prepare_accept,
         "accept() when the listener is readable",
+    ),
+    Opcode.ACCEPT_MANY: (
+        prepare_accept_many,
+        "accept() as often as there is somebody, when the listener is readable",
     ),
     Opcode.CONNECT: (
         prepare_connect,
