@@ -32,6 +32,9 @@ class Opcode(enum.StrEnum):
     SEND = "send"
     ACCEPT = "accept"
     CONNECT = "connect"
+    DISCONNECT = "disconnect"
+    SENDFILE = "sendfile"
+    ACCEPT_MANY = "accept_many"
 
 
 class Event(Protocol):
@@ -201,7 +204,7 @@ class Overlapped(Generic[T]):
         self._unprepare()
 
     def _unprepare(self) -> None:
-        self._pinned = self._view = self._native = None
+        self._pinned = self._view = self._native = self._address = None
         self._port = self._owner = self._plain_on = None
 
     def _refuse_use(self) -> None:
@@ -237,7 +240,9 @@ _VALUES: Final[dict[Opcode, Callable[[Overlapped[Any], int], Any]]] = {
         cast("memoryview", operation._pinned)[:transferred]
     ),
     Opcode.ACCEPT: lambda operation, transferred: operation._value,
+    Opcode.ACCEPT_MANY: lambda operation, transferred: operation._value,
     Opcode.CONNECT: lambda operation, transferred: None,
+    Opcode.DISCONNECT: lambda operation, transferred: None,
 }
 """The value of an operation that has ended well, of those with another one than the number of bytes
 that moved."""

@@ -107,6 +107,13 @@ typedef struct _WSAPROTOCOL_INFOW {
     WCHAR szProtocol[256];
 } WSAPROTOCOL_INFOW;
 
+typedef struct _TRANSMIT_FILE_BUFFERS {
+    PVOID Head;
+    DWORD HeadLength;
+    PVOID Tail;
+    DWORD TailLength;
+} TRANSMIT_FILE_BUFFERS, *LPTRANSMIT_FILE_BUFFERS;
+
 struct sockaddr {
     USHORT sa_family;
     CHAR sa_data[14];
@@ -186,6 +193,11 @@ typedef void (WINAPI *LPFN_GETACCEPTEXSOCKADDRS)(
 typedef BOOL (WINAPI *LPFN_CONNECTEX)(
     SOCKET s, const struct sockaddr *name, INT namelen, PVOID lpSendBuffer,
     DWORD dwSendDataLength, LPDWORD lpdwBytesSent, LPOVERLAPPED lpOverlapped);
+typedef BOOL (WINAPI *LPFN_DISCONNECTEX)(
+    SOCKET s, LPOVERLAPPED lpOverlapped, DWORD dwFlags, DWORD dwReserved);
+typedef BOOL (WINAPI *LPFN_TRANSMITFILE)(
+    SOCKET hSocket, HANDLE hFile, DWORD nNumberOfBytesToWrite, DWORD nNumberOfBytesPerSend,
+    LPOVERLAPPED lpOverlapped, LPTRANSMIT_FILE_BUFFERS lpTransmitBuffers, DWORD dwReserved);
 """
 
 

@@ -19,6 +19,8 @@ from netpoll.backends.base import Association
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     Operation = Overlapped[Any]
 
 DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
@@ -38,6 +40,8 @@ TRANSIENT: Final = frozenset(
 (ACC-12). Windows has a number of its own for it, and Wine another one."""
 SCARCE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """Nothing wrong with the listener, but there is no room for another connection now."""
+ACCEPTS: Final = frozenset((Opcode.ACCEPT, Opcode.ACCEPT_MANY))
+"""Operations of a listener."""
 SCARCITY_PAUSE: Final = 0.1
 """Seconds between tries to accept while the process is out of descriptors: nothing tells when one
 is free."""
@@ -100,11 +104,7 @@ def fail(operation: Operation, number: int) -> None:
     operation._final = status
     if status == nt.STATUS_BUFFER_OVERFLOW:
         operation.transferred = operation._size  # Windows raises, and has filled the buffers
-    if (
-        status == nt.STATUS_CONNECTION_RESET
-        and record.stream
-        and operation.opcode is not Opcode.ACCEPT
-    ):
+    if status == nt.STATUS_CONNECTION_RESET and record.stream and operation.opcode not in ACCEPTS:
         # Linux says it once and then pretends an end of stream: remember (EMU-15, RECV-07)
         record.reset = True
         record.refuse(status)
@@ -112,7 +112,7 @@ def fail(operation: Operation, number: int) -> None:
 
 def status_of_close(operation: Operation) -> int:
     """How an operation ends when its handle is closed under it (CLOSE-01, CLOSE-02, CLOSE-04)."""
-    transfer = operation.opcode is not Opcode.ACCEPT and operation.opcode is not Opcode.CONNECT
+    transfer = operation.opcode not in ACCEPTS and operation.opcode is not Opcode.CONNECT
     if transfer and association_of(operation).stream:
         return nt.STATUS_CONNECTION_ABORTED
     return nt.STATUS_CANCELLED
@@ -141,6 +141,33 @@ def end_of_stream(operation: Operation) -> None:
     operation.transferred = 0
     reset = association_of(operation).reset
     operation._final = nt.STATUS_CONNECTION_RESET if reset else nt.STATUS_SUCCESS
+
+
+# -- accepting -------------------------------------------------------------------------------------
+
+
+def accept_there(
+    listener: socket.socket, accepted: list[tuple[socket.socket, Any]], limit: int
+) -> int:
+    """Accept what is there without waiting, until `accepted` has `limit` connections.
+
+    :return: the errno that ended it: 0 at the limit, EAGAIN where nobody is left
+    """
+    if listener.gettimeout() != 0.0:
+        listener.setblocking(False)  # somebody changed it (XFER-05)
+    while len(accepted) < limit:
+        try:
+            sock, address = listener.accept()
+        except BlockingIOError:
+            return errno.EAGAIN
+        except OSError as error:
+            if error.errno in TRANSIENT:
+                continue
+            return error.errno or errno.EIO
+        if sys.platform != "linux":
+            sock.settimeout(socket.getdefaulttimeout())  # the listener's mode is inherited there
+        accepted.append((sock, address))
+    return 0
 
 
 # -- connecting ------------------------------------------------------------------------------------
@@ -200,6 +227,61 @@ def is_listening(sock: socket.socket) -> bool:
         return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     except (OSError, AttributeError):
         return False  # macOS and Windows cannot always tell; connect() will
+
+
+# -- disconnecting ---------------------------------------------------------------------------------
+
+NO_REUSE: Final = (
+    "only Windows can make a connected socket new again (TF_REUSE_SOCKET, DIS-04); "
+    "disconnect it without reuse=True, close it, and take another"
+)
+
+
+def check_disconnect(operation: Operation) -> None:
+    """Whether the socket can be disconnected now.
+
+    :raises OSError: it is not connected (DIS-01), or shall be used again afterwards
+    """
+    if operation.flags:
+        raise nt.make_exception(nt.STATUS_NOT_SUPPORTED, inline=True, message=NO_REUSE)
+    check_connected(operation)
+
+
+def check_connected(operation: Operation) -> None:
+    """
+    :raises OSError: it is not, or was reset
+    """
+    record = association_of(operation)
+    if record.reset:
+        raise nt.make_exception(nt.STATUS_CONNECTION_RESET, inline=True)
+    sock: socket.socket = operation.handle
+    if record.writing.refusal == nt.STATUS_INVALID_CONNECTION or not has_peer(sock):
+        # what nobody has asked for so far: it may have been reset
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.ENOTCONN
+        raise nt.make_exception(nt.from_errno(number), inline=True)
+
+
+@contextlib.contextmanager
+def disconnecting(operation: Operation) -> Generator[None]:
+    """For its start: that sending is over refuses sends, not another disconnect (DIS-02)."""
+    line: Line = association_of(operation).writing
+    refusal = line.refusal
+    if refusal == nt.STATUS_PIPE_DISCONNECTED:
+        line.refusal = 0
+    try:
+        yield
+    finally:
+        line.refusal = line.refusal or refusal
+
+
+def disconnected(operation: Operation, number: int) -> None:
+    """The end of stream is out, or was refused with an errno."""
+    if number:
+        fail(operation, number)
+        return
+    line: Line = association_of(operation).writing
+    line.refusal = line.refusal or nt.STATUS_PIPE_DISCONNECTED
+    operation.transferred = operation._final = 0
 
 
 # -- ending ----------------------------------------------------------------------------------------

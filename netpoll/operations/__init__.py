@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from netpoll.operations.streams import Streams
+from netpoll.operations.transfers import Transfers
 
 
-class Operations(Streams):
+class Operations(Streams, Transfers):
     """All of them."""

@@ -46,7 +46,10 @@ DIFFERENCES = (
     Difference(
         "ACC-02",
         "AcceptEx on a socket that does not listen pends for ever",
-        ("test_an_accept_on_what_does_not_listen_is_refused",),
+        (
+            "test_an_accept_on_what_does_not_listen_is_refused",
+            "test_many_accepts_on_what_does_not_listen_are_refused",
+        ),
     ),
     Difference(
         "ASSOC-09",
@@ -77,6 +80,11 @@ DIFFERENCES = (
         "CON-09",
         "a send or a receive on a connecting socket pends, or fails in other ways",
         ("test_a_connecting_socket_is_not_connected_yet",),
+    ),
+    Difference(
+        "DIS-04",
+        "TF_REUSE_SOCKET is ignored",
+        ("test_a_socket_that_is_to_be_used_again_connects_again",),
     ),
     Difference(
         "PORT-09",

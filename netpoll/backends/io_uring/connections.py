@@ -81,6 +81,37 @@ def finish_accept(operation: Operation, result: int) -> bool:
     return False
 
 
+def prepare_accept_many(operation: Operation, record: sockets.SocketAssociation) -> None:
+    operation._queue = record.reading
+    operation._native.rewrite = write_accept_many
+    write_accept_many(operation)
+    operation._perform = accept_at_once
+
+
+def write_accept_many(operation: Operation) -> None:
+    write_accept(operation)
+    operation._call = finish_accept_many
+
+
+def finish_accept_many(operation: Operation, result: int) -> bool:
+    """One connection, and the others that are there."""
+    if not finish_accept(operation, result):
+        return False
+    if not operation._final:
+        accepted = operation._value = [operation._value]
+        sockets.accept_there(operation.handle, accepted, operation._address)
+    return True
+
+
+def accept_at_once(operation: Operation) -> bool:
+    accepted: list[tuple[socket.socket, Any]] = []
+    sockets.accept_there(operation.handle, accepted, operation._address)
+    if accepted:
+        operation._value = accepted
+        operation.transferred = operation._final = 0
+    return bool(accepted)  # the kernel will tell of errors, and wait
+
+
 def finish_first_receive(operation: Operation, result: int) -> bool:
     """The data that an accept waits for: any amount, or the end of the stream (ACC-08, ACC-09)."""
     if result < 0:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from netpoll.backends.files import FileTransfer
+
     Operation = Overlapped[Any]
 
 _os: Any = os
@@ -205,8 +207,12 @@ class IoUringEngine(Engine):
         operations.prepare(operation, native)
         if operation.opcode is Opcode.CONNECT:
             operation._begin = self._begin_connect
-            return
-        operation._begin = self._begin_first
+        elif operation.opcode is Opcode.DISCONNECT:
+            operation._begin = self._begin_disconnect
+        elif operation.opcode is Opcode.SENDFILE:
+            operation._begin = self._begin_sendfile
+        else:
+            operation._begin = self._begin_first
 
     def _make_begin(self) -> Callable[[Operation], bool]:
         """The hot path of a start, over closed-over names, as in `SoftwarePort`."""
@@ -326,6 +332,24 @@ class IoUringEngine(Engine):
         if operation._final == PENDING or sockets.is_verdict(operation._final):
             return False
         return self._ended_inline(operation)
+
+    def _begin_disconnect(self, operation: Operation) -> bool:
+        with sockets.disconnecting(operation):
+            ended = self._begin_first(operation)
+        operation._begin = self._begin_disconnect
+        return ended
+
+    def _begin_sendfile(self, operation: Operation) -> bool:
+        transfer: FileTransfer = operation._address
+        transfer.open()
+        ended = True
+        try:
+            ended = self._begin_first(operation)
+        finally:
+            operation._begin = self._begin_sendfile
+            if ended:
+                transfer.close()
+        return ended
 
     def _ended_inline(self, operation: Operation) -> bool:
         if operation._final == PENDING:
@@ -470,6 +494,8 @@ class IoUringEngine(Engine):
         """End an operation that the kernel has nothing of."""
         operation._final = status
         operation.transferred = 0
+        if operation.opcode is Opcode.SENDFILE:
+            operation._address.close()
 
     def pending(self, association: Association) -> list[Operation]:
         channel = cast("Channel", association)
@@ -575,7 +601,7 @@ class IoUringEngine(Engine):
             # the thread that had handed it over has exited
             self._once_more(token, operation)
             return
-        elif -result in sockets.SCARCE and operation.opcode is Opcode.ACCEPT:
+        elif -result in sockets.SCARCE and operation.opcode in sockets.ACCEPTS:
             self._pause(token, operation, -result)
             return
         elif not operation._call(operation, result):

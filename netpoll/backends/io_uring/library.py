@@ -30,6 +30,7 @@ OPERATIONS: Final = {
     "read": uring.IORING_OP_READ,
     "send": uring.IORING_OP_SEND,
     "recv": uring.IORING_OP_RECV,
+    "shutdown": uring.IORING_OP_SHUTDOWN,
 }
 """What the backend asks the kernel for, by the kernel's names."""
 

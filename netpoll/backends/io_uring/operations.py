@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll.backends import sockets
 from netpoll.backends.base import Capability
-from netpoll.backends.io_uring.connections import prepare_accept, prepare_connect
+from netpoll.backends.io_uring.connections import (
+    prepare_accept,
+    prepare_accept_many,
+    prepare_connect,
+)
 from netpoll.backends.io_uring.entries import NEVER, Native
 from netpoll.backends.io_uring.streams import prepare_receive, prepare_send
+from netpoll.backends.io_uring.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -41,11 +46,27 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
         prepare_accept,
         "IORING_OP_ACCEPT, then RECV where data is waited for",
     ),
+    Opcode.ACCEPT_MANY: (
+        prepare_accept_many,
+        "IORING_OP_ACCEPT, then accept() as often as there is somebody",
+    ),
     Opcode.CONNECT: (
         prepare_connect,
         "IORING_OP_CONNECT, then SEND where it carries data",
     ),
+    Opcode.DISCONNECT: (
+        prepare_disconnect,
+        "shutdown(), IORING_OP_SHUTDOWN behind sends that are pending; not with reuse=True",
+    ),
+    Opcode.SENDFILE: (
+        prepare_sendfile,
+        "IORING_OP_POLL_ADD, and os.sendfile() while the socket is writable: IORING_OP_SPLICE "
+        "takes a pipe and a thread of the kernel's for each 64 KiB",
+    ),
 }
+
+EMULATED: Final = frozenset((Opcode.SENDFILE,))
+"""Those that the kernel only says the moment for."""
 
 
 def prepare(operation: Operation, native: Native) -> None:
@@ -67,4 +88,4 @@ def capability(opcode: str) -> Capability:
     if known is None:
         reason = f"there is no operation {opcode!r} in this version of netpoll"
         return Capability("unsupported", reason)
-    return Capability("native", known[1])
+    return Capability("emulated" if opcode in EMULATED else "native", known[1])

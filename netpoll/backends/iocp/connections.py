@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import status as nt
-from netpoll.backends import addresses
+from netpoll.backends import addresses, sockets
 from netpoll.backends.iocp import constants as win
 from netpoll.backends.iocp.library import NULL, ffi
 from netpoll.backends.iocp.native import Native, take_buffers
@@ -115,6 +115,22 @@ def finish_accept(operation: Operation, status: int) -> int:
         moved, view = operation.transferred, cast("memoryview", operation._view)
         view[:moved] = ffi.buffer(native.area, moved)
     return 0
+
+
+def prepare_accept_many(operation: Operation, library: Library) -> Native:
+    native = prepare_accept(operation, library)
+    native.finish = finish_accept_many
+    return native
+
+
+def finish_accept_many(operation: Operation, status: int) -> int:
+    """One connection, and the others that are there."""
+    status = finish_accept(operation, status)
+    if not status:
+        accepted = operation._value = [operation._value]
+        if operation.handle.fileno() >= 0:
+            sockets.accept_there(operation.handle, accepted, operation._address)
+    return status
 
 
 def _peer_of(native: Native, size: int, sock: socket.socket) -> addresses.Address:

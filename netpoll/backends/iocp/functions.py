@@ -85,6 +85,15 @@ class WSAPROTOCOL_INFOW(Protocol):
     dwServiceFlags1: int
 
 
+class LPTRANSMIT_FILE_BUFFERS(Protocol):
+    """A pointer to what TransmitFile sends before and behind the file."""
+
+    Head: Memory
+    HeadLength: int
+    Tail: Memory
+    TailLength: int
+
+
 class Sockaddr(Protocol):
     """A pointer to a `struct sockaddr`; to be cast to that of its family."""
 
@@ -268,6 +277,22 @@ class Mswsock(Protocol):
         /,
     ) -> int: ...
 
+    def DisconnectEx(
+        self, s: int, lpOverlapped: LPOVERLAPPED, dwFlags: int, dwReserved: int, /
+    ) -> int: ...
+
+    def TransmitFile(
+        self,
+        hSocket: int,
+        hFile: Handle,
+        nNumberOfBytesToWrite: int,
+        nNumberOfBytesPerSend: int,
+        lpOverlapped: LPOVERLAPPED,
+        lpTransmitBuffers: LPTRANSMIT_FILE_BUFFERS,
+        dwReserved: int,
+        /,
+    ) -> int: ...
+
 
 class FFI(Protocol):
     """What the backend uses of cffi, with the declared types by name."""
@@ -286,6 +311,8 @@ class FFI(Protocol):
     def new(
         self, cdecl: Literal["DWORD *", "ULONG *", "INT *"], value: int = ..., /
     ) -> LPDWORD: ...
+    @overload
+    def new(self, cdecl: Literal["TRANSMIT_FILE_BUFFERS *"], /) -> LPTRANSMIT_FILE_BUFFERS: ...
     @overload
     def new(self, cdecl: Literal["HANDLE[]"], size: int, /) -> Handles: ...
     @overload

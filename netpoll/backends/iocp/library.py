@@ -42,6 +42,8 @@ EXTENSIONS: Final = {
     "AcceptEx": ("LPFN_ACCEPTEX", win.WSAID_ACCEPTEX),
     "GetAcceptExSockaddrs": ("LPFN_GETACCEPTEXSOCKADDRS", win.WSAID_GETACCEPTEXSOCKADDRS),
     "ConnectEx": ("LPFN_CONNECTEX", win.WSAID_CONNECTEX),
+    "DisconnectEx": ("LPFN_DISCONNECTEX", win.WSAID_DISCONNECTEX),
+    "TransmitFile": ("LPFN_TRANSMITFILE", win.WSAID_TRANSMITFILE),
 }
 """What a provider is asked for: the type of the pointer, and the name Winsock knows it by."""
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll.backends.base import Capability
-from netpoll.backends.iocp.connections import prepare_accept, prepare_connect
+from netpoll.backends.iocp.connections import (
+    prepare_accept,
+    prepare_accept_many,
+    prepare_connect,
+)
 from netpoll.backends.iocp.streams import prepare_receive, prepare_send
+from netpoll.backends.iocp.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -23,7 +28,13 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.RECV: (prepare_receive, "WSARecv into a buffer of netpoll's"),
     Opcode.SEND: (prepare_send, "WSASend"),
     Opcode.ACCEPT: (prepare_accept, "AcceptEx with SO_UPDATE_ACCEPT_CONTEXT"),
+    Opcode.ACCEPT_MANY: (
+        prepare_accept_many,
+        "AcceptEx, then accept() as often as there is somebody",
+    ),
     Opcode.CONNECT: (prepare_connect, "ConnectEx with SO_UPDATE_CONNECT_CONTEXT"),
+    Opcode.DISCONNECT: (prepare_disconnect, "DisconnectEx, with TF_REUSE_SOCKET for reuse=True"),
+    Opcode.SENDFILE: (prepare_sendfile, "TransmitFile"),
 }
 
 

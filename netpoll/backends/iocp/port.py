@@ -37,6 +37,7 @@ from netpoll.backends.iocp.library import (
 )
 from netpoll.backends.iocp.library import handle as as_handle
 from netpoll.backends.iocp.watcher import Watcher
+from netpoll.backends.sockets import ACCEPTS
 from netpoll.backends.threads import end_with_this_thread
 from netpoll.errors import PortClosed
 from netpoll.overlapped import Completion, FailedCompletion, Opcode, Overlapped
@@ -63,6 +64,7 @@ STATUSES_CLOSED: Final = frozenset((0x8000000A, 0xC0000008, 0xC0000024))
 """What Wine says of an operation whose socket was closed (CLOSE-02, CLOSE-04): a warning, as if it
 had brought something, or that there is no such handle any more, or none of a socket."""
 
+SENDS: Final = frozenset((Opcode.SEND, Opcode.SENDFILE))
 MESSAGE_TOO_LONG: Final = 10040
 SLICE: Final = 0.1
 """Seconds that the main thread waits at a time. Ctrl-C does not end a wait in the kernel, and
@@ -205,7 +207,7 @@ class IocpPort(Backend):
         with self._lock:
             # Wine lets a pending send of a closed socket hang for ever (CLOSE-09)
             for operation in list(self._table.values()):
-                if operation.handle is handle and operation.opcode is Opcode.SEND:
+                if operation.handle is handle and operation.opcode in SENDS:
                     self._kernel32.CancelIoEx(as_handle(number), operation._native.overlapped)
             if number >= 0:
                 socket.close(number)
@@ -263,8 +265,8 @@ class IocpPort(Backend):
                 message="a handle that is associated with a port takes no completion routine",
             )
         opcode = operation.opcode
-        if opcode is Opcode.ACCEPT or opcode is Opcode.CONNECT:
-            function = operations.capability(opcode).reason.partition(" ")[0]
+        if opcode not in (Opcode.RECV, Opcode.RECV_INTO, Opcode.SEND):
+            function = operations.capability(str(opcode)).reason.partition(" ")[0].strip(",")
             raise nt.make_exception(
                 nt.STATUS_NOT_SUPPORTED,
                 inline=True,
@@ -644,7 +646,7 @@ class IocpPort(Backend):
             status = _status_seen(native, status)
         if native.finish is not None:
             status = native.finish(operation, status)
-            if operation.opcode is Opcode.ACCEPT and self._accept_again(operation, status):
+            if operation.opcode in ACCEPTS and self._accept_again(operation, status):
                 return
         completion: Completion
         if status:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import status as nt
 from netpoll.backends import sockets
-from netpoll.backends.queues import BLOCKED, DONE, MOVED
+from netpoll.backends.queues import BLOCKED, DONE, EXHAUSTED, MOVED
 from netpoll.backends.selectors.streams import send
 from netpoll.backends.selectors.tries import fail, unblock
 from netpoll.backends.sockets import DONTWAIT, NOSIGNAL, SCARCE, TRANSIENT
@@ -58,6 +59,28 @@ def accept(operation: Operation) -> int:
             return DONE
         engine: SelectorsEngine = operation._native
         return DONE if engine.start_first_receive(operation, sock) else MOVED
+
+
+def prepare_accept_many(engine: SelectorsEngine, operation: Operation, channel: Channel) -> None:
+    prepare_accept(engine, operation, channel)
+    operation._perform = accept_many
+
+
+def accept_many(operation: Operation) -> int:
+    """Every connection that is there."""
+    accepted: list[tuple[socket.socket, Any]] = []
+    number = sockets.accept_there(operation.handle, accepted, operation._address)
+    if accepted:
+        operation._value = accepted
+        operation.transferred = operation._final = 0
+        return DONE if number == 0 else EXHAUSTED
+    if number == errno.EAGAIN:
+        return BLOCKED
+    error = OSError(number, os.strerror(number))
+    if number in SCARCE:
+        operation._native.pause(operation._association, error)
+        return BLOCKED
+    return fail(operation, error)
 
 
 def receive_first(operation: Operation) -> int:

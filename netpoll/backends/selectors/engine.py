@@ -186,6 +186,8 @@ class SelectorsEngine(Engine):
         operation.transferred = 0  # also of a send that was under way (SEND-08)
         if operation.opcode is Opcode.SEND:
             operation._native = None
+        elif operation.opcode is Opcode.SENDFILE:
+            operation._address.close()
         elif operation.opcode is Opcode.CONNECT:
             channel.writing.ready = True
             operation._perform = connect

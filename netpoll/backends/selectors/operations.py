@@ -9,11 +9,17 @@ attempt and answers an outcome of `queues`. What it found out is left in `_final
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll.backends.base import Capability
-from netpoll.backends.selectors.connections import prepare_accept, prepare_connect
+from netpoll.backends.selectors.connections import (
+    prepare_accept,
+    prepare_accept_many,
+    prepare_connect,
+)
 from netpoll.backends.selectors.streams import prepare_receive, prepare_send
+from netpoll.backends.selectors.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -23,6 +29,10 @@ if TYPE_CHECKING:
 
     Operation = Overlapped[Any]
     Prepare = Callable[[SelectorsEngine, Operation, Channel], None]
+
+SENDING: Final = (
+    "os.sendfile()" if hasattr(os, "sendfile") else "the file is read in chunks, and those are sent"
+)
 
 OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.RECV_INTO: (
@@ -41,9 +51,21 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
         prepare_accept,
         "accept() when the listener is readable",
     ),
+    Opcode.ACCEPT_MANY: (
+        prepare_accept_many,
+        "accept() as often as there is somebody, when the listener is readable",
+    ),
     Opcode.CONNECT: (
         prepare_connect,
         "connect_ex(), then SO_ERROR when the socket is writable",
+    ),
+    Opcode.DISCONNECT: (
+        prepare_disconnect,
+        "shutdown() when the sends before it are out; not with reuse=True",
+    ),
+    Opcode.SENDFILE: (
+        prepare_sendfile,
+        f"{SENDING} while the socket is writable",
     ),
 }
 
