@@ -14,7 +14,6 @@ A backend that is named is used or fails. Only automatic choice falls back, and 
 from __future__ import annotations
 
 import os
-import sys
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -27,13 +26,6 @@ if TYPE_CHECKING:
     from netpoll.backends import Candidate
 
 AUTOMATIC = "auto"
-
-
-def debugging() -> bool:
-    """Whether ports are to look out for mistakes: `NETPOLL_DEBUG`, or Python's own development mode
-    (`-X dev`) unless `NETPOLL_DEBUG=0`."""
-    said = os.environ.get("NETPOLL_DEBUG", "")
-    return said != "0" if said else sys.flags.dev_mode
 
 
 @dataclass(frozen=True, slots=True)

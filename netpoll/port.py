@@ -6,7 +6,7 @@ import socket
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from netpoll import backends, config
+from netpoll import backends, config, debugging
 from netpoll.handles import claim, forget, require_socket
 from netpoll.operations import Operations
 from netpoll.operations.starter import check_count, check_timeout
@@ -56,6 +56,7 @@ class CompletionPort(Operations):
         check_count("concurrency", concurrency, 0)
         if max_inflight is not None:
             check_count("max_inflight", max_inflight, 1)
+        checks = debugging.enabled(debugging.CHECKS)
         self._selection = config.select(backend, backend_options)
         self._backend = backends.open_backend(
             self._selection.backend,
@@ -63,7 +64,7 @@ class CompletionPort(Operations):
             max_inflight=max_inflight,
             options=self._selection.options,
         )
-        if config.debugging():
+        if checks:
             from netpoll.instruments.checks import Checks
 
             instruments = [*instruments, Checks(self.inflight)]

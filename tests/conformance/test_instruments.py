@@ -185,7 +185,7 @@ def test_a_trace_is_what_perfetto_opens(
 def checked(
     make_port: Callable[..., CompletionPort], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[CompletionPort]:
-    monkeypatch.setenv("NETPOLL_DEBUG", "1")
+    monkeypatch.setenv("NETPOLL_DEBUG", "checks")
     with make_port() as port:
         yield port
 
@@ -234,6 +234,8 @@ def test_debug_mode_notices_a_port_closed_under_its_operations(
         (["-X", "dev"], {}, "True"),
         (["-X", "dev"], {"NETPOLL_DEBUG": "0"}, "False"),
         ([], {"NETPOLL_DEBUG": "1"}, "True"),
+        ([], {"NETPOLL_DEBUG": "limits"}, "False"),
+        ([], {"NETPOLL_DEBUG": "limits, checks"}, "True"),
     ],
 )
 def test_who_turns_debug_mode_on(
@@ -246,8 +248,35 @@ def test_who_turns_debug_mode_on(
     monkeypatch.delenv("PYTHONDEVMODE", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    code = "from netpoll.config import debugging; print(debugging())"
+    code = "from netpoll import debugging; print(debugging.enabled(debugging.CHECKS))"
     ran = subprocess.run(
         [sys.executable, *options, "-c", code], capture_output=True, text=True, check=True
     )
     assert ran.stdout.strip() == expected
+
+
+def test_what_debug_mode_cannot_be_is_refused(
+    make_port: Callable[..., CompletionPort], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETPOLL_DEBUG", "yes")
+    with pytest.raises(ValueError, match="NETPOLL_DEBUG is 0, 1, 'checks' or 'limits'"):
+        make_port()
+
+
+def test_small_limits_change_nothing_for_the_program(
+    make_port: Callable[..., CompletionPort], net: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many operations at once, through a ring of two entries, or one event a turn."""
+    monkeypatch.setenv("NETPOLL_DEBUG", "limits")
+    with make_port() as port:
+        pairs = [net.tcp_pair() for _ in range(20)]
+        for number, (near, _) in enumerate(pairs):
+            port.associate(near, number)
+            port.recv(near, 8)
+        for number, (_, far) in enumerate(pairs):
+            far.sendall(b"%d" % number)
+        received = {each.key: each.result() for each in collect(port, 20)}
+        assert received == {number: b"%d" % number for number in range(20)}
+        for each, _ in pairs:
+            port.send(each, b"back")
+        assert [each.transferred for each in collect(port, 20)] == [4] * 20

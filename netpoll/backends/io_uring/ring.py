@@ -23,6 +23,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from netpoll import debugging
 from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring.library import (
     COMPLETIONS,
@@ -60,6 +61,7 @@ class Ring:
         "_argument",
         "_argument_address",
         "_barrier",
+        "_batch",
         "_cq_head",
         "_cq_head_word",
         "_cq_mask",
@@ -85,8 +87,10 @@ class Ring:
     def __init__(self, *, single_issuer: bool = False) -> None:
         self.fd: int
         self.flags: tuple[str, ...]
+        small = debugging.enabled(debugging.LIMITS)
+        self._batch = 1 if small else BATCH
         self.fd, params, self.flags = open_ring(
-            ENTRIES, COMPLETIONS, SINGLE if single_issuer else SHARED
+            *((2, 4) if small else (ENTRIES, COMPLETIONS)), SINGLE if single_issuer else SHARED
         )
         try:
             self._map(params)
@@ -186,6 +190,7 @@ class Ring:
         getevents = uring.IORING_ENTER_GETEVENTS
         with_timeout = getevents | uring.IORING_ENTER_EXT_ARG
         fence = self._fence if BARRIER else None
+        most = self._batch
 
         def turn(
             queued: list[bytearray], batch: list[tuple[int, int, int]], timeout: float | None
@@ -232,7 +237,7 @@ class Ring:
                 if fence is not None:
                     fence()
                 first = head & cq_mask
-                end = min(first + available, first + BATCH, cq_size)
+                end = min(first + available, first + most, cq_size)
                 taken: Iterable[tuple[Any, ...]] = unpack(cqes[16 * first : 16 * end])
                 if fence is not None:
                     taken = list(taken)

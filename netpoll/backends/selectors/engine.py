@@ -9,6 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from netpoll import debugging
 from netpoll import status as nt
 from netpoll.backends import sockets
 from netpoll.backends.base import Association, Capability, Engine
@@ -65,6 +66,7 @@ class SelectorsEngine(Engine):
     """OVERLAPPED operations over readiness."""
 
     __slots__ = (
+        "_batch",
         "_blocked",
         "_changes",
         "_finished",
@@ -87,6 +89,7 @@ class SelectorsEngine(Engine):
     def __init__(self, lock: threading.RLock, selector: str = "default") -> None:
         self._lock = lock
         self._readiness: Readiness = open_readiness(selector)
+        self._batch = 1 if debugging.enabled(debugging.LIMITS) else BATCH
         self._registered: dict[int, Channel] = {}
         """By descriptor, those that the selector watches."""
         self._finished: list[Operation] = []
@@ -285,7 +288,7 @@ class SelectorsEngine(Engine):
         lock.release()
         # here and not in a function of its own, which would cost each turn 60 ns
         try:
-            events = self._readiness.wait(timeout, BATCH)
+            events = self._readiness.wait(timeout, self._batch)
         except (OSError, ValueError):
             events = None
         finally:
@@ -360,7 +363,7 @@ class SelectorsEngine(Engine):
         """poll() and select() tripped over a descriptor that was closed meanwhile: look again
         without such."""
         self._drop_closed()
-        return self._readiness.wait(0, BATCH)
+        return self._readiness.wait(0, self._batch)
 
     def _watch(self, channel: Channel, interest: int) -> None:
         """Ask the selector for `interest`, and for nothing else, of this handle."""
