@@ -35,6 +35,16 @@ class Opcode(enum.StrEnum):
     DISCONNECT = "disconnect"
     SENDFILE = "sendfile"
     ACCEPT_MANY = "accept_many"
+    RECVFROM_INTO = "recvfrom_into"
+    SENDTO = "sendto"
+    RECVMSG_INTO = "recvmsg_into"
+    SENDMSG = "sendmsg"
+
+
+RECEIVES: Final = frozenset(
+    (Opcode.RECV_INTO, Opcode.RECV, Opcode.RECVFROM_INTO, Opcode.RECVMSG_INTO)
+)
+SENDS: Final = frozenset((Opcode.SEND, Opcode.SENDTO, Opcode.SENDMSG))
 
 
 class Event(Protocol):
@@ -63,6 +73,7 @@ class Overlapped(Generic[T]):
         # what belongs to the port and its backend; set in the hot path, hence slots of this object
         # and not of a second one (a dict or a wrapper costs 80 ns an operation)
         "_address",
+        "_ancillary",
         "_association",
         "_begin",
         "_call",
@@ -150,6 +161,9 @@ class Overlapped(Generic[T]):
         """The mark of the thread that it ends with."""
         self._value: Any = None
         self._address: Any = None
+        """Where to: of a connect or a send."""
+        self._ancillary: Any = None
+        """What a sendmsg sends beside the data, or how many bytes of it a recvmsg_into takes."""
         self._timeout: float | None = None
         self._deadline = 0.0
         self._since = 0.0
@@ -171,6 +185,15 @@ class Overlapped(Generic[T]):
         status = self.status
         if status:
             raise nt.make_exception(status)
+        return cast("T", self._value_of(self.transferred))
+
+    @property
+    def value(self) -> T | None:
+        """What it has brought, where `result()` raises all the same: of a truncated datagram the
+        size and the address (UDP-01). `None` of an operation that is pending or has failed."""
+        status = self.status
+        if nt.is_error(status) or status == nt.STATUS_PENDING or self.opcode is None:
+            return None
         return cast("T", self._value_of(self.transferred))
 
     def exception(self) -> OSError | None:
@@ -243,6 +266,8 @@ _VALUES: Final[dict[Opcode, Callable[[Overlapped[Any], int], Any]]] = {
     Opcode.ACCEPT_MANY: lambda operation, transferred: operation._value,
     Opcode.CONNECT: lambda operation, transferred: None,
     Opcode.DISCONNECT: lambda operation, transferred: None,
+    Opcode.RECVFROM_INTO: lambda operation, transferred: (transferred, operation._value),
+    Opcode.RECVMSG_INTO: lambda operation, transferred: operation._value.message(transferred),
 }
 """The value of an operation that has ended well, of those with another one than the number of bytes
 that moved."""

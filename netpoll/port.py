@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from netpoll import backends, config, debugging
-from netpoll.handles import claim, forget, require_socket
+from netpoll.handles import claim, forget, note_use, require_socket
 from netpoll.operations import Operations
 from netpoll.operations.starter import check_count, check_timeout
 from netpoll.overlapped import Completion, Opcode, Overlapped
@@ -131,6 +131,20 @@ class CompletionPort(Operations):
         require_socket(handle)
         with claim(handle, self):
             self._backend.associate(handle, key, skip_on_success)
+
+    def report_unreachable(self, sock: socket.socket, on: bool) -> None:
+        """Whether receives on a UDP socket fail where an earlier datagram found no port, with 1234
+        or, at once, 10054 (SIO_UDP_CONNRESET, UDP-05, UDP-06). Either way the socket stays usable.
+
+        Never asked, sockets behave as their system has it: Windows reports on every socket, Linux
+        and the BSDs on connected ones.
+
+        :raises OSError: 10045, this is no UDP socket, or the system reports on connected sockets
+            only and this is none
+        """
+        require_socket(sock)
+        note_use(sock, self)
+        self._backend.report_unreachable(sock, on)
 
     def close_handle(self, handle: socket.socket) -> None:
         """Close a socket as Windows does: every operation pending on it ends (995; 1236 of a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import struct
@@ -20,38 +21,81 @@ SIZES: Final = {socket.AF_INET: _INET.size, socket.AF_INET6: _INET6.size}
 """Bytes of an address, by family."""
 PATH_ROOM: Final = 108
 """Of a sockaddr_un."""
-
-
 UNIX: Final[int] = getattr(socket, "AF_UNIX", -1)
+KNOWN: Final = frozenset((socket.AF_INET, socket.AF_INET6, UNIX))
+"""The families whose addresses are read and written here."""
 
 
-def pack(family: int, address: Address | str | bytes) -> bytes:
+def pack(family: int, address: Any) -> bytes:
     """The bytes of a `sockaddr_in`, `sockaddr_in6` or `sockaddr_un`.
 
     :param address: `(host, port)`, for IPv6 also with flow information and scope; host is numeric,
-        and may name its scope by number (`fe80::1%3`). Of a Unix socket the path, or the abstract
-        name behind a zero byte
-    :raises ValueError: a path that is too long, or an address of another family
+        and may name its scope (`fe80::1%3`). Of a Unix socket the path, or the abstract name behind
+        a zero byte
+    :raises TypeError: no address of this family
+    :raises ValueError: a host that is not numeric, a number that does not fit, a path too long
     """
     if family == UNIX:
-        return _pack_path(cast("str | bytes", address))
+        return _pack_path(address)
     if family not in SIZES:
         raise ValueError(f"addresses of family {family} are not known here")
-    assert isinstance(address, tuple)
-    host, zone = address[0].partition("%")[::2]
-    number = int(address[1]).to_bytes(2, "big")
-    raw = socket.inet_pton(family, host)
+    host, port, flow, scope = _parts(family, address)
+    name, _, zone = host.partition("%")
+    try:
+        raw = socket.inet_pton(family, name)
+    except (OSError, ValueError):
+        raise ValueError(
+            f"{host!r} is not a numeric address of this socket's family; look names up first "
+            f"(socket.getaddrinfo), because a look-up blocks"
+        ) from None
     if family == socket.AF_INET:
-        return _INET.pack(family, number, raw)
-    flow, scope = (*address[2:4], 0, 0)[:2]
-    if not scope and zone.isdecimal():
-        scope = int(zone)
-    return _INET6.pack(family, number, int(flow).to_bytes(4, "big"), raw, scope)
+        if zone:
+            raise ValueError(f"an IPv4 address has no scope: {host!r}")
+        return _INET.pack(family, port.to_bytes(2, "big"), raw)
+    if zone and not scope:
+        scope = _scope(zone)
+    return _INET6.pack(family, port.to_bytes(2, "big"), flow.to_bytes(4, "big"), raw, scope)
 
 
-def _pack_path(path: str | bytes) -> bytes:
+def _parts(family: int, address: Any) -> tuple[str, int, int, int]:
+    """Host, port, flow information and scope, of the right types and in range."""
+    most = 2 if family == socket.AF_INET else 4
+    if not isinstance(address, (tuple, list)) or not 2 <= len(cast("list[Any]", address)) <= most:
+        form = "host and port" if most == 2 else "host, port and perhaps flow information and scope"
+        raise TypeError(f"an address is a tuple of {form}, not {address!r}")
+    host, *numbers = cast("list[Any]", address)
+    if not isinstance(host, str) or not all(isinstance(number, int) for number in numbers):
+        raise TypeError(f"an address is a tuple of host and port, not {address!r}")
+    port, flow, scope = (*numbers, 0, 0)[:3]
+    if not 0 <= port <= 65535:
+        raise ValueError(f"a port number is 0 to 65535, not {port}")
+    if not 0 <= flow <= 0xFFFFF:
+        raise ValueError(f"flow information is 0 to 1048575, not {flow}")
+    if not 0 <= scope <= 0xFFFFFFFF:
+        raise ValueError(f"a scope is the number of an interface, not {scope}")
+    return host, port, flow, scope
+
+
+def _scope(zone: str) -> int:
+    """The number of an interface, which may be given by name."""
+    try:
+        number = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
+    except (OSError, ValueError):
+        number = -1
+    if not 0 <= number <= 0xFFFFFFFF:
+        raise ValueError(f"there is no interface {zone!r}")
+    return number
+
+
+def _pack_path(path: Any) -> bytes:
+    if not isinstance(path, (str, bytes)):
+        raise TypeError(f"the address of a Unix socket is a path, str or bytes, not {path!r}")
     name = os.fsencode(path)
+    if not name:
+        raise ValueError("the address of a Unix socket is a path, which is never empty")
     if not name.startswith(b"\0"):
+        if b"\0" in name:
+            raise ValueError(f"a Unix socket's path has no zero byte in it: {path!r}")
         name += b"\0"
     if len(name) > PATH_ROOM:
         raise ValueError(f"a Unix socket's path has {PATH_ROOM - 1} bytes at most: {path!r}")
@@ -61,11 +105,13 @@ def _pack_path(path: str | bytes) -> bytes:
 def unpack(data: bytes) -> Any:
     """What `getpeername()` would say of these bytes.
 
-    :raises ValueError: an address of another family
+    :raises ValueError: an address of another family, or only a part of one
     """
     if len(data) < 2:
         raise ValueError("no address")
     family = int.from_bytes(data[:2], sys.byteorder)
+    if family in SIZES and len(data) < SIZES[socket.AddressFamily(family)]:
+        raise ValueError(f"only {len(data)} bytes of an address of family {family}")
     if family == socket.AF_INET:
         _, number, raw = _INET.unpack_from(data)
         return (socket.inet_ntop(family, raw), int.from_bytes(number, "big"))
@@ -77,6 +123,13 @@ def unpack(data: bytes) -> Any:
         name = data[2:]
         return name if name.startswith(b"\0") else os.fsdecode(name.partition(b"\0")[0])
     raise ValueError(f"an address of family {family}, which is neither IPv4 nor IPv6")
+
+
+@functools.lru_cache(maxsize=1024)
+def sender(data: bytes) -> Any:
+    """The same of who sent a datagram; `None` if that is not told. A server hears from the same
+    peers again and again."""
+    return unpack(data) if data else None
 
 
 def wildcard(family: int) -> Address:

@@ -16,6 +16,8 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from netpoll import status as nt
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
@@ -128,6 +130,10 @@ class Backend(abc.ABC):
         """Shut down one direction or both, as Winsock does (RECV-09, SEND-06)."""
 
     @abc.abstractmethod
+    def report_unreachable(self, handle: Any, on: bool) -> None:
+        """Whether receives on a UDP socket are told of unreachable ports (UDP-06)."""
+
+    @abc.abstractmethod
     def post(self, completion: Completion) -> None:
         """Queue a packet of the caller's own (PORT-26)."""
 
@@ -210,6 +216,13 @@ class Engine(abc.ABC):
     def cancel(self, operation: AnyOverlapped, status: int) -> bool:
         """Stop a pending operation. If `True`, it has ended with `status`, or `poll` will return
         it."""
+
+    def report_unreachable(self, association: Association, on: bool) -> None:
+        """Whether receives on a UDP socket are told of unreachable ports (UDP-06).
+
+        :raises OSError: this is no UDP socket, or the system cannot tell
+        """
+        raise nt.make_exception(nt.STATUS_NOT_SUPPORTED, inline=True)
 
     @abc.abstractmethod
     def pending(self, association: Association) -> list[AnyOverlapped]:

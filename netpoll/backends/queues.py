@@ -14,8 +14,11 @@ is
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+from netpoll import status as nt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +35,17 @@ MOVED: Final = 3
 
 BUDGET: Final = 16
 """Operations completed per handle and direction in one turn, at most."""
+
+
+MSG_PEEK: Final[int] = socket.MSG_PEEK
+
+
+def refuse(operation: Any, line: Any) -> None:
+    """End a start with the refusal of its direction. A report of an unreachable port is made once,
+    to a receive that does not only peek (UDP-07)."""
+    operation._final = line.refusal
+    if line.refusal == nt.STATUS_PORT_UNREACHABLE and not operation.flags & MSG_PEEK:
+        line.refusal = 0
 
 
 class Try(Protocol):
@@ -79,7 +93,7 @@ class Direction(Generic[P]):
     def start(self, operation: P) -> bool:
         """Try `operation`, or queue it. `True` if it finished."""
         if self.refusal:
-            operation._final = self.refusal
+            refuse(operation, self)
             return True
         if self.head is None:
             if self.ready:

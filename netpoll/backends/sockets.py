@@ -28,6 +28,8 @@ NOSIGNAL: Final[int] = getattr(socket, "MSG_NOSIGNAL", 0)
 MSG_TRUNC: Final[int] = getattr(socket, "MSG_TRUNC", 0)
 IOV_MAX: Final = 1024
 """Buffers in one system call; longer lists go out in several."""
+INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
+MSG_PEEK: Final[int] = socket.MSG_PEEK
 WSAENOTSOCK: Final = 10038
 """What Windows calls a descriptor that is closed."""
 
@@ -59,13 +61,15 @@ class Line(Protocol):
 class SocketAssociation(Association):
     """A socket with what has to be remembered of it."""
 
-    __slots__ = ("closing", "first_receives", "reading", "reset", "stream", "writing")
+    __slots__ = ("closing", "first_receives", "reading", "reports", "reset", "stream", "writing")
 
     def __init__(self, handle: socket.socket, fd: int, reading: Line, writing: Line) -> None:
         super().__init__(handle, fd)
         self.stream: bool = handle.type == socket.SOCK_STREAM
         self.reading: Any = reading
         self.writing: Any = writing
+        self.reports: bool | None = None
+        """Whether receives are told of unreachable ports; `None`: as the system does by itself."""
         self.reset: bool = False
         self.closing: bool = False
         """Sending was shut down while sends were pending: the FIN goes out behind them
@@ -76,6 +80,10 @@ class SocketAssociation(Association):
     def refuse(self, status: int) -> None:
         """Let every start fail with `status`; 0 allows them again."""
         self.reading.refusal = self.writing.refusal = status
+
+    def report(self) -> None:
+        """An earlier datagram found no port: let the next receive fail (UDP-05, EMU-18)."""
+        self.reading.refusal = self.reading.refusal or nt.STATUS_PORT_UNREACHABLE
 
 
 def association_of(operation: Operation) -> SocketAssociation:
@@ -102,6 +110,8 @@ def fail(operation: Operation, number: int) -> None:
             receiving=operation._queue is record.reading,
         )
     operation._final = status
+    if status == nt.STATUS_PORT_UNREACHABLE and operation.flags & MSG_PEEK:
+        record.report()  # the system has forgotten it, although this only peeked (UDP-07)
     if status == nt.STATUS_BUFFER_OVERFLOW:
         operation.transferred = operation._size  # Windows raises, and has filled the buffers
     if status == nt.STATUS_CONNECTION_RESET and record.stream and operation.opcode not in ACCEPTS:
@@ -293,6 +303,9 @@ def shutdown(record: SocketAssociation, how: int) -> None:
     :raises OSError: not connected
     """
     sock = cast("socket.socket", record.handle())
+    if not record.stream and sock.family in INTERNET:
+        _shut_lines(record, how)  # without a connection there is nobody to tell (UDP-09)
+        return
     done = nt.STATUS_PIPE_DISCONNECTED
     # POSIX forgets the peer once both ends are shut down; Windows shuts down again, to no effect
     before = done in (record.reading.refusal, record.writing.refusal)
@@ -314,6 +327,14 @@ def shutdown(record: SocketAssociation, how: int) -> None:
         if record.reset:
             status = nt.STATUS_CONNECTION_RESET
         raise nt.make_exception(status, inline=True) from None
+
+
+def _shut_lines(record: SocketAssociation, how: int) -> None:
+    """Let every start in one direction or both fail."""
+    if how != socket.SHUT_WR:
+        record.reading.refusal = nt.STATUS_PIPE_DISCONNECTED
+    if how != socket.SHUT_RD:
+        record.writing.refusal = nt.STATUS_PIPE_DISCONNECTED
 
 
 def send_fin(record: SocketAssociation) -> None:

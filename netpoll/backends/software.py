@@ -242,6 +242,11 @@ class SoftwarePort(Backend):
             self._check_open()
             self._engine.shutdown(self._look_up(handle), how)
 
+    def report_unreachable(self, handle: Any, on: bool) -> None:
+        with self._lock:
+            self._check_open()
+            self._engine.report_unreachable(self._look_up(handle), on)
+
     # -- operations ------------------------------------------------------------------------------
 
     def prepare(self, operation: AnyOverlapped) -> None:

@@ -186,6 +186,9 @@ class Observed(Backend):
     def shutdown(self, handle: Any, how: int) -> None:
         self._backend.shutdown(handle, how)
 
+    def report_unreachable(self, handle: Any, on: bool) -> None:
+        self._backend.report_unreachable(handle, on)
+
     def wait_for(self, operation: Operation, timeout: float | None) -> bool:
         return self._backend.wait_for(operation, timeout)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll.instruments.base import Instrument, operation_of
-from netpoll.overlapped import Completion, Opcode, Overlapped
+from netpoll.overlapped import SENDS, Completion, Overlapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ class Checks(Instrument):
 
     def starting(self, operation: Operation) -> None:
         site = _site(sys._getframe(1))
-        checksum = _checksum(operation) if operation.opcode is Opcode.SEND else None
+        checksum = _checksum(operation) if operation.opcode in SENDS else None
         with self._lock:
             self._started[id(operation)] = site, checksum
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from netpoll.operations.messages import Messages
 from netpoll.operations.streams import Streams
 from netpoll.operations.transfers import Transfers
 
 
-class Operations(Streams, Transfers):
+class Operations(Streams, Messages, Transfers):
     """All of them."""

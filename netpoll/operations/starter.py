@@ -48,7 +48,7 @@ class Starter:
         overlapped.routine = routine
         overlapped._timeout = check_timeout(timeout)
         overlapped._deadline = 0.0  # an old one must not end the new start
-        overlapped._value = overlapped._address = overlapped._native = None
+        overlapped._value = overlapped._address = overlapped._ancillary = overlapped._native = None
         return overlapped
 
     def _begin(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Any
 
+from netpoll.backends import addresses
 from netpoll.buffers import BufferList, pin
+from netpoll.operations.flags import check_receive_flags
 from netpoll.operations.starter import Starter, check_count
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
+    import socket
+
     from typing_extensions import Buffer
 
     from netpoll.operations.starter import Routine
@@ -36,9 +39,13 @@ class Streams(Starter):
         Completes with any data (RECV-03); 0 bytes are the end of the stream (RECV-04), unless there
         was no room: a receive of nothing waits for readability and consumes nothing (RECV-01).
 
+        :param flags: of the `socket` module; `MSG_WAITALL` waits until the buffers are full, or the
+            stream ends, and is for streams (RECV-14)
         :param timeout: seconds until it ends as `TimeoutError`
         :raises OSError: it failed at once, so there is no completion
         """
+        if flags != 0:
+            check_receive_flags(sock, flags)
         operation = self._new(Opcode.RECV_INTO, sock, overlapped, routine, timeout)
         return self._begin(operation, buffers, pin(buffers, writable=True), flags)
 
@@ -57,6 +64,8 @@ class Streams(Starter):
         For a loop, `recv_into` and `resubmit` are the cheaper way.
         """
         check_count("size", size, 0)
+        if flags != 0:
+            check_receive_flags(sock, flags)
         operation = self._new(Opcode.RECV, sock, overlapped, routine, timeout)
         return self._begin(operation, None, memoryview(bytearray(size)), flags)
 
@@ -122,25 +131,11 @@ class Streams(Starter):
 
 
 def require_numeric(sock: socket.socket, address: Address) -> None:
-    """Refuse a host name, whose look-up would block everybody.
+    """Refuse a host name, whose look-up would block everybody, and what is no address at all.
 
-    :raises ValueError: the host is not a numeric address of the socket's family
-    :raises TypeError: not an address at all
+    :raises ValueError: the host is not a numeric address of the socket's family, a number does not
+        fit, or the path of a Unix socket is too long
+    :raises TypeError: not an address of this family at all
     """
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    try:
-        host, number = address[0], address[1]
-    except (TypeError, IndexError, KeyError):
-        raise TypeError(f"an address is a tuple of host and port, not {address!r}") from None
-    if not isinstance(host, str) or not isinstance(number, int):
-        raise TypeError(f"an address is a tuple of host and port, not {address!r}")
-    if not 0 <= number <= 65535:
-        raise ValueError(f"a port number is 0 to 65535, not {number}")
-    try:
-        socket.inet_pton(sock.family, host.partition("%")[0])
-    except OSError:
-        raise ValueError(
-            f"{host!r} is not a numeric address of this socket's family; look names up first "
-            f"(socket.getaddrinfo), because a look-up blocks"
-        ) from None
+    if sock.family in addresses.KNOWN:
+        addresses.pack(sock.family, address)

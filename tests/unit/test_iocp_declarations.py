@@ -41,6 +41,8 @@ POINTERS = {
     "const HANDLE *": "Handles",
     "const struct sockaddr *": "Sockaddr",
     "struct sockaddr **": "SockaddrPointer",
+    "LPWSAMSG": "WSAMSG",
+    "struct sockaddr *": "Sockaddr",
     "void": "None",
 }
 """The Python type of what is not an integer."""
@@ -87,13 +89,18 @@ def typed(protocol: type) -> Iterator[tuple[str, list[tuple[str, str]], str]]:
 
 @needs_script
 def test_the_types_are_those_of_the_declarations(script: dict[str, Any]) -> None:
-    extensions = {kind: name for name, (kind, _) in library.EXTENSIONS.items()}
+    extensions = {kind: name for name, (kind, _) in (library.EXTENSIONS | library.MESSAGES).items()}
     in_c = [
         (extensions.get(name, name), parameters, result)
         for name, parameters, result in declared(script["FUNCTIONS"])
         if name in extensions or not name.startswith("LP")
     ]
-    protocols = (functions.Kernel32, functions.Winsock, functions.Mswsock)
+    protocols = (
+        functions.Kernel32,
+        functions.Winsock,
+        functions.Mswsock,
+        functions.MessageFunctions,
+    )
     assert in_c == [each for protocol in protocols for each in typed(protocol)]
     assert len(in_c) == script["FUNCTIONS"].count("WINAPI") - 1  # that one is a routine
 
@@ -104,6 +111,7 @@ def test_the_types_are_those_of_the_declarations(script: dict[str, Any]) -> None
         (functions.LPOVERLAPPED, "OVERLAPPED"),
         (functions.OVERLAPPED_ENTRY, "OVERLAPPED_ENTRY"),
         (functions.WSABUF, "WSABUF"),
+        (functions.WSAMSG, "WSAMSG"),
         (functions.WSAPROTOCOL_INFOW, "WSAPROTOCOL_INFOW"),
         (functions.LPTRANSMIT_FILE_BUFFERS, "TRANSMIT_FILE_BUFFERS"),
         (functions.Sockaddr, "struct sockaddr"),

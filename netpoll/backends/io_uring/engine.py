@@ -23,17 +23,20 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from netpoll import status as nt
-from netpoll.backends import sockets, software
+from netpoll.backends import datagrams, sockets, software
 from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring import operations
 from netpoll.backends.io_uring.connections import finish_first_receive
+from netpoll.backends.io_uring.datagrams import finish_datagram_send
 from netpoll.backends.io_uring.entries import NEVER, SQE, Native
 from netpoll.backends.io_uring.library import address_of
 from netpoll.backends.io_uring.lines import EndOfStream, Line
 from netpoll.backends.io_uring.ring import Ring
+from netpoll.backends.io_uring.streams import end_whole, finish_whole
+from netpoll.backends.queues import refuse
 from netpoll.backends.software import FAILURES, reacquire
-from netpoll.overlapped import Opcode, Overlapped
+from netpoll.overlapped import SENDS, Opcode, Overlapped
 
 if TYPE_CHECKING:
     import socket
@@ -193,6 +196,9 @@ class IoUringEngine(Engine):
     def refuse(self, association: Association, status: int) -> None:
         cast("Channel", association).refuse(status)
 
+    def report_unreachable(self, association: Association, on: bool) -> None:
+        datagrams.switch_reports(cast("Channel", association), on)
+
     # -- starting ----------------------------------------------------------------------------------
 
     def prepare(self, operation: Operation) -> None:
@@ -221,7 +227,7 @@ class IoUringEngine(Engine):
         def begin(operation: Operation) -> bool:
             line = operation._queue
             if line.refusal:
-                operation._final = line.refusal
+                refuse(operation, line)
                 return True
             # the number in the entry must still be this socket's; asking _closed costs 34 ns less
             # than fileno(), which then has the last word
@@ -303,8 +309,10 @@ class IoUringEngine(Engine):
         look = at_once is not None and not (line.refusal or line.head)
         if look and at_once(operation):
             return self._ended_inline(operation)
+        if look and operation._call is finish_datagram_send:
+            self._hand_report_over(cast("Channel", operation._association))
         blocked = self._blocked
-        if look and not blocked and operation.opcode is not Opcode.SEND:
+        if look and not blocked and operation.opcode not in SENDS:
             return operation._begin(operation)
         # no need to wake the waiting thread: this one makes the system call
         self._blocked = False
@@ -459,21 +467,28 @@ class IoUringEngine(Engine):
             return True
         if self._table[native.token] is not operation:
             return False
-        native.cause = status
-        operation._least = NEVER  # so that its end is looked at
         if self._may_call():
+            native.cause = status
+            operation._least = NEVER  # so that its end is looked at
             self._submit()
             self._ring.cancel(native.token)
         else:
-            entry = bytearray(uring.SQE_SIZE)
-            SQE.pack_into(
-                entry, 0, uring.IORING_OP_ASYNC_CANCEL, 0, 0, -1, 0, native.token, 0, 0, IGNORED
-            )
-            if self._started:
-                self._queue_started()  # what it asks the end of goes out before it
-            self._queued.append(entry)
+            self._queue_stop(operation, status)
             self.wake()
         return True
+
+    def _queue_stop(self, operation: Operation, status: int) -> None:
+        """Ask for the end of an operation that the kernel has, with the next system call."""
+        native: Native = operation._native
+        native.cause = status
+        operation._least = NEVER
+        entry = bytearray(uring.SQE_SIZE)
+        SQE.pack_into(
+            entry, 0, uring.IORING_OP_ASYNC_CANCEL, 0, 0, -1, 0, native.token, 0, 0, IGNORED
+        )
+        if self._started:
+            self._queue_started()  # what it asks the end of goes out before it
+        self._queued.append(entry)
 
     def _await(self, stopped: list[Operation]) -> None:
         """Give what was stopped a moment to end."""
@@ -492,6 +507,9 @@ class IoUringEngine(Engine):
 
     def _end(self, operation: Operation, status: int) -> None:
         """End an operation that the kernel has nothing of."""
+        if operation._call is finish_whole and operation._native.moved:
+            end_whole(operation)  # what has come is not lost (CAN-10)
+            return
         operation._final = status
         operation.transferred = 0
         if operation.opcode is Opcode.SENDFILE:
@@ -607,11 +625,25 @@ class IoUringEngine(Engine):
         elif not operation._call(operation, result):
             if operation._call is finish_first_receive:
                 self._move(operation)
+            elif operation._call is finish_datagram_send:
+                self._hand_report_over(cast("Channel", operation._association))
             self._once_more(token, operation)
             return
         self._leave(operation)
         self._table[token] = None
         self._finished.append(operation)
+
+    def _hand_report_over(self, channel: Channel) -> None:
+        """A send may have met the failure of an earlier datagram, which a receive is told of
+        (EMU-18): the one that is pending rather than the next."""
+        line = channel.reading
+        head = line.head
+        if line.refusal != nt.STATUS_PORT_UNREACHABLE or head is None or head._native.cause:
+            return
+        if self._table[head._native.token] is head:
+            line.refusal = 0
+            self._queue_stop(head, nt.STATUS_PORT_UNREACHABLE)
+            self._urgent = True
 
     def _end_cancelled(self, operation: Operation, result: int) -> None:
         """Whichever came first, the cancel or what was waited for (CAN-05)."""
@@ -619,13 +651,15 @@ class IoUringEngine(Engine):
         status, native.cause = native.cause, 0
         native.size = -1  # the entry is to be written anew for the next start
         before = operation._value
-        partly = operation.opcode is Opcode.SEND and native.moved + result < operation._size
+        partly = operation.opcode in SENDS and native.moved + result < operation._size
         # what went out of a send that was cut off does not count (SEND-08)
         if result < 0 or partly or not operation._call(operation, result):
             self._end(operation, status)
             if operation._value is not before:
                 operation._value[0].close()  # an accept that went on to wait for data
                 operation._value = None
+        elif status == nt.STATUS_PORT_UNREACHABLE:
+            sockets.association_of(operation).report()  # data came first: for the next receive
 
     def _once_more(self, token: int, operation: Operation) -> None:
         self._again.append(operation)
@@ -750,6 +784,7 @@ class IoUringEngine(Engine):
             return
         _engines.discard(self)
         self.drain()
+        self._finished.clear()  # what they have brought is nobody's any more
         if self._may_call():
             self._ring.cancel(WAKE)
         self._ring.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from netpoll.backends import sockets
 from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring.library import address_of
+from netpoll.operations.flags import MSG_PARTIAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +29,14 @@ ADDRESS: Final = 16
 IOVEC: Final = struct.Struct("=QQ")
 MSGHDR: Final = struct.Struct("=QIxxxxQQQQIxxxx")
 """struct msghdr: name, its length, iov, their number, control, its length, flags."""
+MSGHDR_NAME_LENGTH: Final = 8
+MSGHDR_CONTROL_LENGTH: Final = 40
 MSGHDR_FLAGS: Final = 48
+NOTHING: Final = bytearray()
 MSG_WAITALL: Final[int] = getattr(socket, "MSG_WAITALL", 0)
+OTHER_FLAGS: Final = ~(sockets.DONTWAIT | MSG_WAITALL | MSG_PARTIAL)
+"""DONTWAIT would end a receive at once where there is nothing; the others are netpoll's to see
+to."""
 NEVER: Final = sys.maxsize
 """As the least result that is plain success: there is none."""
 
@@ -73,20 +80,39 @@ class Native:
         SQE.pack_into(self.entry, 0, opcode, 0, 0, fd, offset, address, length, flags, self.token)
 
 
-def write_message(operation: Operation, opcode: int, flags: int) -> None:
+def write_message(
+    operation: Operation,
+    opcode: int,
+    flags: int,
+    name: bytearray = NOTHING,
+    control: bytearray = NOTHING,
+) -> None:
     """An entry with a msghdr, for several buffers or for what only that tells."""
     native: Native = operation._native
     view: buffers.Pinned = operation._view
     views = view if isinstance(view, list) else [view]
-    header = message_header(views[: sockets.IOV_MAX])
+    header = message_header(views[: sockets.IOV_MAX], name, control)
     native.kept = header
     fd = sockets.association_of(operation).fd
     native.write(opcode, fd, address=address_of(header[0]), length=1, flags=flags)
 
 
-def message_header(views: list[memoryview]) -> tuple[bytearray, bytearray]:
+def message_header(
+    views: list[memoryview], name: bytearray = NOTHING, control: bytearray = NOTHING
+) -> tuple[bytearray, ...]:
+    """A msghdr, and behind it what it points to: vectors, name and control data."""
     vectors = bytearray(IOVEC.size * len(views))
     for index, view in enumerate(views):
         IOVEC.pack_into(vectors, IOVEC.size * index, address_of(view), len(view))
-    header = bytearray(MSGHDR.pack(0, 0, address_of(vectors), len(views), 0, 0, 0))
-    return header, vectors
+    header = bytearray(
+        MSGHDR.pack(
+            address_of(name) if name else 0,
+            len(name),
+            address_of(vectors),
+            len(views),
+            address_of(control) if control else 0,
+            len(control),
+            0,
+        )
+    )
+    return header, vectors, name, control

@@ -19,6 +19,10 @@ from netpoll.backends.io_uring.connections import (
     prepare_connect,
 )
 from netpoll.backends.io_uring.entries import NEVER, Native
+from netpoll.backends.io_uring.messages import (
+    prepare_receive_message,
+    prepare_send_message,
+)
 from netpoll.backends.io_uring.streams import prepare_receive, prepare_send
 from netpoll.backends.io_uring.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.overlapped import Opcode, Overlapped
@@ -62,6 +66,22 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
         prepare_sendfile,
         "IORING_OP_POLL_ADD, and os.sendfile() while the socket is writable: IORING_OP_SPLICE "
         "takes a pipe and a thread of the kernel's for each 64 KiB",
+    ),
+    Opcode.RECVFROM_INTO: (
+        prepare_receive,
+        "IORING_OP_RECVMSG",
+    ),
+    Opcode.SENDTO: (
+        prepare_send,
+        "IORING_OP_SENDMSG",
+    ),
+    Opcode.RECVMSG_INTO: (
+        prepare_receive_message,
+        "IORING_OP_RECVMSG with room for control data",
+    ),
+    Opcode.SENDMSG: (
+        prepare_send_message,
+        "IORING_OP_SENDMSG with control data",
     ),
 }
 

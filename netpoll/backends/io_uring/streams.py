@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 from typing import TYPE_CHECKING, Any
 
 from netpoll import buffers
-from netpoll import status as nt
 from netpoll.backends import sockets
 from netpoll.backends.io_uring import constants as uring
+from netpoll.backends.io_uring import datagrams
 from netpoll.backends.io_uring.entries import (
     ADDRESS,
     ADDRESS_AND_LENGTH,
     MSG_WAITALL,
-    MSGHDR_FLAGS,
     NEVER,
+    OTHER_FLAGS,
     message_header,
     write_message,
 )
@@ -34,8 +33,12 @@ if TYPE_CHECKING:
 
 def prepare_receive(operation: Operation, record: sockets.SocketAssociation) -> None:
     operation._queue = record.reading
-    operation._native.rewrite = write_receive
-    write_receive(operation)
+    if not record.stream:
+        datagrams.prepare_receive(operation, record)
+        return
+    write = write_whole if operation.flags & MSG_WAITALL else write_receive
+    operation._native.rewrite = write
+    write(operation)
     if operation._call is finish_probe:
         operation._perform = probe_at_once
     elif operation._call is finish_receive and not isinstance(operation._view, list):
@@ -47,17 +50,15 @@ def write_receive(operation: Operation) -> None:
     record = sockets.association_of(operation)
     native.size = operation._size
     operation._least = 1
-    flags = operation.flags & ~sockets.DONTWAIT  # which would end it at once where there is nothing
-    if record.stream and not operation._size:
+    flags = operation.flags & OTHER_FLAGS
+    if not operation._size:
         # a probe that consumes nothing (RECV-01, EMU-20)
         native.write(uring.IORING_OP_POLL_ADD, record.fd, flags=uring.POLLIN)
         operation._call = finish_probe
         operation._least = NEVER
-    elif not record.stream or isinstance(operation._view, list):
+    elif isinstance(operation._view, list):
         write_message(operation, uring.IORING_OP_RECVMSG, flags)
-        operation._call = finish_receive if record.stream else finish_datagram
-        if not record.stream:
-            operation._least = NEVER
+        operation._call = finish_receive
     else:
         native.write(
             uring.IORING_OP_RECV,
@@ -94,16 +95,43 @@ def finish_receive(operation: Operation, result: int) -> bool:
     return True
 
 
-def finish_datagram(operation: Operation, result: int) -> bool:
-    """One datagram. What does not fit is lost, and said to be (UDP-01, EMU-19)."""
+def write_whole(operation: Operation) -> None:
+    """A receive of all there is room for. Not by the kernel's MSG_WAITALL, which would not tell of
+    a reset that comes when some of it is there."""
+    write_receive(operation)
+    if operation._size:
+        operation._native.moved = 0
+        operation._call = finish_whole
+        operation._least = operation._size
+
+
+def finish_whole(operation: Operation, result: int) -> bool:
+    """Until the buffers are full, or the stream ends (RECV-14)."""
+    native: Native = operation._native
+    if result > 0 and native.moved + result < operation._size:
+        native.moved += result
+        operation._least = NEVER
+        write_rest(operation)
+        return False
+    native.size = -1  # the entry may be in the middle: write it anew
     if result < 0:
+        native.moved = 0
         sockets.fail(operation, -result)
-        return True
-    header, *_ = operation._native.kept
-    flags = struct.unpack_from("=I", header, MSGHDR_FLAGS)[0]
-    operation.transferred = result
-    operation._final = nt.STATUS_BUFFER_OVERFLOW if flags & sockets.MSG_TRUNC else 0
+    else:
+        native.moved += result
+        end_whole(operation)
     return True
+
+
+def end_whole(operation: Operation) -> None:
+    """What has come by now is all that will."""
+    native: Native = operation._native
+    moved, native.moved = native.moved, 0
+    if not moved:
+        sockets.end_of_stream(operation)
+        return
+    operation.transferred = moved
+    operation._final = 0
 
 
 def finish_probe(operation: Operation, result: int) -> bool:
@@ -127,10 +155,13 @@ def finish_probe(operation: Operation, result: int) -> bool:
 
 
 def prepare_send(operation: Operation, record: sockets.SocketAssociation) -> None:
+    if not record.stream:
+        datagrams.prepare_send(operation, record)
+        return
     operation._queue = record.writing
     operation._native.rewrite = write_send
     write_send(operation)
-    if record.stream and not isinstance(operation._view, list):
+    if not isinstance(operation._view, list):
         operation._perform = send_at_once
 
 
@@ -179,11 +210,17 @@ def finish_send(operation: Operation, result: int) -> bool:
         operation._final = 0
         return True
     operation._least = NEVER
+    write_rest(operation)
+    return False
+
+
+def write_rest(operation: Operation) -> None:
+    """Let the entry go on with what is left of the buffers."""
+    native: Native = operation._native
     view: buffers.Pinned = operation._view
     if isinstance(view, list):
-        header = native.kept = message_header(buffers.after(view, moved)[: sockets.IOV_MAX])
+        header = native.kept = message_header(buffers.after(view, native.moved)[: sockets.IOV_MAX])
         ADDRESS_AND_LENGTH.pack_into(native.entry, ADDRESS, address_of(header[0]), 1)
     else:
-        rest = view[moved:]
+        rest = view[native.moved :]
         ADDRESS_AND_LENGTH.pack_into(native.entry, ADDRESS, address_of(rest), len(rest))
-    return False

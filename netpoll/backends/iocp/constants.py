@@ -19,7 +19,9 @@ WAIT_FAILED: Final = 0xFFFFFFFF
 ERROR_IO_PENDING: Final = 997
 """Started, and a packet will come; Winsock's WSA_IO_PENDING is the same number."""
 WSAENOTSOCK: Final = 10038
+WSAECONNRESET: Final = 10054
 WSAENOBUFS: Final = 10055
+WSAECONNREFUSED: Final = 10061
 
 FILE_SKIP_COMPLETION_PORT_ON_SUCCESS: Final = 1
 FILE_SKIP_SET_EVENT_ON_HANDLE: Final = 2
@@ -32,12 +34,21 @@ XP1_IFS_HANDLES: Final = 0x20000
 """The provider's sockets are handles of the system, so notification modes work (MODE-08)."""
 
 SIO_GET_EXTENSION_FUNCTION_POINTER: Final = 0xC8000006
+SIO_UDP_CONNRESET: Final = 0x9800000C
 
 Guid = tuple[int, int, int, tuple[int, ...]]
 
 WSAID_ACCEPTEX: Final[Guid] = (
     *(0xB5367DF1, 0xCBAC, 0x11CF),
     (0x95, 0xCA, 0x00, 0x80, 0x5F, 0x48, 0xA1, 0x92),
+)
+WSAID_WSARECVMSG: Final[Guid] = (
+    *(0xF689D7C8, 0x6F1F, 0x436B),
+    (0x8A, 0x53, 0xE5, 0x4F, 0xE3, 0x51, 0xC3, 0x22),
+)
+WSAID_WSASENDMSG: Final[Guid] = (
+    *(0xA441E712, 0x754F, 0x43CA),
+    (0x84, 0xA7, 0x0D, 0xEE, 0x44, 0xCF, 0x60, 0x6D),
 )
 WSAID_GETACCEPTEXSOCKADDRS: Final[Guid] = (
     *(0xB5367DF2, 0xCBAC, 0x11CF),

@@ -66,6 +66,17 @@ class LPWSABUF(Protocol):
     def __getitem__(self, index: int, /) -> WSABUF: ...
 
 
+class WSAMSG(Protocol):
+    """A pointer to a message: address, buffers, control data and flags."""
+
+    name: Memory
+    namelen: int
+    lpBuffers: LPWSABUF
+    dwBufferCount: int
+    Control: WSABUF
+    dwFlags: int
+
+
 class LPDWORD(Protocol):
     """A pointer to a DWORD, or a ULONG, or an INT: `p[0]` is it."""
 
@@ -211,6 +222,34 @@ class Winsock(Protocol):
         /,
     ) -> int: ...
 
+    def WSARecvFrom(
+        self,
+        s: int,
+        lpBuffers: LPWSABUF,
+        dwBufferCount: int,
+        lpNumberOfBytesRecvd: LPDWORD,
+        lpFlags: LPDWORD,
+        lpFrom: Sockaddr,
+        lpFromlen: LPDWORD,
+        lpOverlapped: LPOVERLAPPED,
+        lpCompletionRoutine: Routine,
+        /,
+    ) -> int: ...
+
+    def WSASendTo(
+        self,
+        s: int,
+        lpBuffers: LPWSABUF,
+        dwBufferCount: int,
+        lpNumberOfBytesSent: LPDWORD,
+        dwFlags: int,
+        lpTo: Sockaddr,
+        iToLen: int,
+        lpOverlapped: LPOVERLAPPED,
+        lpCompletionRoutine: Routine,
+        /,
+    ) -> int: ...
+
     def WSAIoctl(
         self,
         s: int,
@@ -294,6 +333,31 @@ class Mswsock(Protocol):
     ) -> int: ...
 
 
+class MessageFunctions(Protocol):
+    """Those for messages, which a provider of streams need not have."""
+
+    def WSARecvMsg(
+        self,
+        s: int,
+        lpMsg: WSAMSG,
+        lpdwNumberOfBytesRecvd: LPDWORD,
+        lpOverlapped: LPOVERLAPPED,
+        lpCompletionRoutine: Routine,
+        /,
+    ) -> int: ...
+
+    def WSASendMsg(
+        self,
+        s: int,
+        lpMsg: WSAMSG,
+        dwFlags: int,
+        lpNumberOfBytesSent: LPDWORD,
+        lpOverlapped: LPOVERLAPPED,
+        lpCompletionRoutine: Routine,
+        /,
+    ) -> int: ...
+
+
 class FFI(Protocol):
     """What the backend uses of cffi, with the declared types by name."""
 
@@ -305,6 +369,8 @@ class FFI(Protocol):
     def new(self, cdecl: Literal["OVERLAPPED_ENTRY[]"], size: int, /) -> LPOVERLAPPED_ENTRY: ...
     @overload
     def new(self, cdecl: Literal["WSABUF *"], /) -> LPWSABUF: ...
+    @overload
+    def new(self, cdecl: Literal["WSAMSG *"], /) -> WSAMSG: ...
     @overload
     def new(self, cdecl: Literal["WSABUF[]"], size: int, /) -> LPWSABUF: ...
     @overload

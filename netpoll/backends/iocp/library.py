@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         WSAPROTOCOL_INFOW,
         Handle,
         Kernel32,
+        MessageFunctions,
         Mswsock,
         Winsock,
     )
@@ -46,6 +47,11 @@ EXTENSIONS: Final = {
     "TransmitFile": ("LPFN_TRANSMITFILE", win.WSAID_TRANSMITFILE),
 }
 """What a provider is asked for: the type of the pointer, and the name Winsock knows it by."""
+MESSAGES: Final = {
+    "WSARecvMsg": ("LPFN_WSARECVMSG", win.WSAID_WSARECVMSG),
+    "WSASendMsg": ("LPFN_WSASENDMSG", win.WSAID_WSASENDMSG),
+}
+"""The same, of a provider of datagrams."""
 
 
 class Wrap(Protocol):
@@ -64,6 +70,12 @@ class _Extensions:
     __slots__ = tuple(EXTENSIONS)
 
 
+class _Messages:
+    """What `MessageFunctions` is at run time."""
+
+    __slots__ = tuple(MESSAGES)
+
+
 class Library:
     """The functions of Windows, one attribute a DLL: `library.kernel32.CloseHandle(handle)`.
 
@@ -71,7 +83,7 @@ class Library:
     and are looked up through one of its sockets. Safe to use from any thread.
     """
 
-    __slots__ = ("_ifs", "_mswsock", "_wrap", "kernel32", "ws2_32")
+    __slots__ = ("_ifs", "_messages", "_mswsock", "_wrap", "kernel32", "ws2_32")
 
     def __init__(self, wrap: Wrap = _as_they_are) -> None:
         """Open the DLLs.
@@ -84,6 +96,7 @@ class Library:
         self._wrap = wrap
         # by family, type and protocol, which is what Winsock chooses a provider by
         self._mswsock: dict[tuple[int, int, int], Mswsock] = {}
+        self._messages: dict[tuple[int, int, int], MessageFunctions] = {}
         self._ifs: dict[tuple[int, int, int], bool] = {}
 
     def mswsock(self, sock: socket.socket) -> Mswsock:
@@ -94,11 +107,28 @@ class Library:
         provider = sock.family, sock.type, sock.proto
         functions = self._mswsock.get(provider)
         if functions is None:
-            found: Any = _Extensions()
-            for name, (kind, guid) in EXTENSIONS.items():
-                setattr(found, name, self._extension(sock.fileno(), name, kind, guid))
+            found = self._look_up(sock, _Extensions(), EXTENSIONS)
             functions = self._mswsock[provider] = self._wrap(cast("Mswsock", found))
         return functions
+
+    def messages(self, sock: socket.socket) -> MessageFunctions:
+        """The same, of those for messages.
+
+        :raises OSError: the provider lacks one
+        """
+        provider = sock.family, sock.type, sock.proto
+        functions = self._messages.get(provider)
+        if functions is None:
+            found = self._look_up(sock, _Messages(), MESSAGES)
+            functions = self._messages[provider] = self._wrap(cast("MessageFunctions", found))
+        return functions
+
+    def _look_up(
+        self, sock: socket.socket, found: object, wanted: dict[str, tuple[str, win.Guid]]
+    ) -> object:
+        for name, (kind, guid) in wanted.items():
+            setattr(found, name, self._extension(sock.fileno(), name, kind, guid))
+        return found
 
     def has_ifs_handles(self, sock: socket.socket) -> bool:
         """Whether notification modes work on `sock` (MODE-08)."""

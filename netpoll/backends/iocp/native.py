@@ -72,7 +72,8 @@ class Native:
         self.routine: Any = NULL
         self.accepting: socket.socket | None = None
         self.area: Any = None
-        """The data and the two addresses of an accept, or the address of a connect."""
+        """The data and the two addresses of an accept, the address of a connect or a send, or what
+        comes beside the data of a receive."""
         self.mswsock: Any = None
 
     def arm(self, views: buffers.Pinned, size: int) -> None:

@@ -10,6 +10,12 @@ from netpoll.backends.iocp.connections import (
     prepare_accept_many,
     prepare_connect,
 )
+from netpoll.backends.iocp.messages import (
+    prepare_receive_from,
+    prepare_receive_message,
+    prepare_send_message,
+    prepare_send_to,
+)
 from netpoll.backends.iocp.streams import prepare_receive, prepare_send
 from netpoll.backends.iocp.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.overlapped import Opcode, Overlapped
@@ -35,6 +41,10 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.CONNECT: (prepare_connect, "ConnectEx with SO_UPDATE_CONNECT_CONTEXT"),
     Opcode.DISCONNECT: (prepare_disconnect, "DisconnectEx, with TF_REUSE_SOCKET for reuse=True"),
     Opcode.SENDFILE: (prepare_sendfile, "TransmitFile"),
+    Opcode.RECVFROM_INTO: (prepare_receive_from, "WSARecvFrom"),
+    Opcode.SENDTO: (prepare_send_to, "WSASendTo"),
+    Opcode.RECVMSG_INTO: (prepare_receive_message, "WSARecvMsg; WSARecv on streams"),
+    Opcode.SENDMSG: (prepare_send_message, "WSASendMsg; WSASend on streams"),
 }
 
 

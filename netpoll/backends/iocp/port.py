@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from netpoll import status as nt
 from netpoll.backends import routines
 from netpoll.backends.base import Association, Backend, Capability, Inflight
+from netpoll.backends.datagrams import check_udp
 from netpoll.backends.iocp import constants as win
 from netpoll.backends.iocp import operations
 from netpoll.backends.iocp.connections import CLIENT_GONE
@@ -40,7 +41,14 @@ from netpoll.backends.iocp.watcher import Watcher
 from netpoll.backends.sockets import ACCEPTS
 from netpoll.backends.threads import end_with_this_thread
 from netpoll.errors import PortClosed
-from netpoll.overlapped import Completion, FailedCompletion, Opcode, Overlapped
+from netpoll.overlapped import (
+    RECEIVES,
+    SENDS,
+    Completion,
+    FailedCompletion,
+    Opcode,
+    Overlapped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +72,11 @@ STATUSES_CLOSED: Final = frozenset((0x8000000A, 0xC0000008, 0xC0000024))
 """What Wine says of an operation whose socket was closed (CLOSE-02, CLOSE-04): a warning, as if it
 had brought something, or that there is no such handle any more, or none of a socket."""
 
-SENDS: Final = frozenset((Opcode.SEND, Opcode.SENDFILE))
+HANGING: Final = SENDS | {Opcode.SENDFILE}
+"""What Wine lets pend for ever when its socket is closed (CLOSE-09)."""
 MESSAGE_TOO_LONG: Final = 10040
+UNREACHABLE: Final = frozenset((win.WSAECONNRESET, win.WSAECONNREFUSED))
+"""What Windows and Wine say of a datagram socket whose earlier datagram found no port."""
 SLICE: Final = 0.1
 """Seconds that the main thread waits at a time. Ctrl-C does not end a wait in the kernel, and
 nothing but `signal.set_wakeup_fd`, which belongs to the program, tells of it."""
@@ -207,7 +218,7 @@ class IocpPort(Backend):
         with self._lock:
             # Wine lets a pending send of a closed socket hang for ever (CLOSE-09)
             for operation in list(self._table.values()):
-                if operation.handle is handle and operation.opcode in SENDS:
+                if operation.handle is handle and operation.opcode in HANGING:
                     self._kernel32.CancelIoEx(as_handle(number), operation._native.overlapped)
             if number >= 0:
                 socket.close(number)
@@ -226,6 +237,23 @@ class IocpPort(Backend):
             handle.shutdown(how)
         except OSError as error:
             raise nt.make_exception(nt.from_winsock(error.errno or 0), inline=True) from None
+
+    def report_unreachable(self, handle: Any, on: bool) -> None:
+        check_udp(handle)
+        with self._lock:
+            self._check_open()
+            failed = self._library.ws2_32.WSAIoctl(
+                handle.fileno(),
+                win.SIO_UDP_CONNRESET,
+                *(ffi.new("BOOL *", int(on)), ffi.sizeof("BOOL")),
+                *(NULL, 0),
+                ffi.new("DWORD *"),
+                NULL,
+                NULL,
+            )
+            if failed:
+                status = nt.from_winsock(self._kernel32.GetLastError())
+                raise nt.make_exception(status, inline=True)
 
     # -- starts ------------------------------------------------------------------------------------
 
@@ -265,7 +293,7 @@ class IocpPort(Backend):
                 message="a handle that is associated with a port takes no completion routine",
             )
         opcode = operation.opcode
-        if opcode not in (Opcode.RECV, Opcode.RECV_INTO, Opcode.SEND):
+        if opcode not in RECEIVES and opcode not in SENDS:
             function = operations.capability(str(opcode)).reason.partition(" ")[0].strip(",")
             raise nt.make_exception(
                 nt.STATUS_NOT_SUPPORTED,
@@ -386,7 +414,7 @@ class IocpPort(Backend):
 
     def _ended_inline(self, operation: Operation, code: int) -> None:
         """A start did not answer that it is pending: it failed, or succeeded without a packet."""
-        if code not in (0, MESSAGE_TOO_LONG):
+        if code and (code != MESSAGE_TOO_LONG or operation.opcode not in RECEIVES):
             self._fail(operation, code)
         if not operation._skips:
             return  # 10040 is the one error that has a packet: a truncated datagram (UDP-02)
@@ -412,9 +440,9 @@ class IocpPort(Backend):
         """A start failed: there is no operation (XFER-03)."""
         operation.transferred = 0
         operation._native.overlapped.Internal = 0  # may say "pending" for ever (OVL-02)
-        operation._final = nt.from_winsock(
-            code, receiving=operation.opcode in (Opcode.RECV, Opcode.RECV_INTO)
-        )
+        operation._final = nt.from_winsock(code, receiving=operation.opcode in RECEIVES)
+        if code in UNREACHABLE and operation.handle.type == socket.SOCK_DGRAM:
+            operation._final = nt.STATUS_PORT_UNREACHABLE  # UDP-05
         self._withdraw(operation)
         self._check_open()
         raise nt.make_exception(operation._final, inline=True)
@@ -458,8 +486,10 @@ class IocpPort(Backend):
             operation.transferred = overlapped.InternalHigh
             status = overlapped.Internal & 0xFFFFFFFF
             if operation.packet and operation._association.associated:
-                # its packet is still to come
+                # its packet is still to come; an accept's result is made of that
                 operation._final = _status_seen(native, status)
+                if native.finish is not None and native.accepting is None:
+                    operation._final = native.finish(operation, operation._final)
                 operation.done = True
             else:
                 self._settle(operation, status)
@@ -880,6 +910,8 @@ def _on_routine(error: int, transferred: int, overlapped: LPOVERLAPPED, flags: i
         port._table.pop(address, None)
         operation.transferred = transferred
         operation._final = _status_seen(native, overlapped.Internal & 0xFFFFFFFF)
+        if native.finish is not None:
+            operation._final = native.finish(operation, operation._final)
         operation._deadline = 0.0
         operation.done = True
         port._taken += 1

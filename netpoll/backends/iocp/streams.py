@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
+from netpoll import status as nt
+from netpoll.backends.datagrams import check_bound
 from netpoll.backends.iocp.native import Native, take_buffers
 
 if TYPE_CHECKING:
@@ -15,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def prepare_receive(operation: Operation, library: Library) -> Native:
-    native = Native(_make_receive(library))
+    datagram = operation.handle.type != socket.SOCK_STREAM
+    if datagram:
+        check_bound(operation.handle)
+    native = Native(_make_receive(library), finish_datagram if datagram else None)
     take_buffers(native, operation, writable=True)
     return native
 
@@ -24,6 +30,11 @@ def prepare_send(operation: Operation, library: Library) -> Native:
     native = Native(_make_send(library))
     take_buffers(native, operation, writable=False)
     return native
+
+
+def finish_datagram(operation: Operation, status: int) -> int:
+    """What Wine calls a refused connection is what an earlier datagram has met (UDP-05)."""
+    return nt.STATUS_PORT_UNREACHABLE if status == nt.STATUS_CONNECTION_REFUSED else status
 
 
 def _make_receive(library: Library) -> Begin:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import debugging
 from netpoll import status as nt
-from netpoll.backends import sockets
+from netpoll.backends import datagrams, sockets
 from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.queues import BLOCKED, EXHAUSTED, MOVED, Direction
 from netpoll.backends.selectors import operations
@@ -24,10 +24,11 @@ from netpoll.backends.selectors.readiness import (
     ReadyList,
     open_readiness,
 )
+from netpoll.backends.selectors.streams import end_whole, receive_whole
 from netpoll.backends.selectors.tries import unblock
 from netpoll.backends.sockets import SocketAssociation
 from netpoll.backends.software import FAILURES, reacquire
-from netpoll.overlapped import Opcode, Overlapped
+from netpoll.overlapped import SENDS, Opcode, Overlapped
 
 if TYPE_CHECKING:
     import threading
@@ -138,6 +139,21 @@ class SelectorsEngine(Engine):
     def refuse(self, association: Association, status: int) -> None:
         cast("Channel", association).refuse(status)
 
+    def report_unreachable(self, association: Association, on: bool) -> None:
+        datagrams.switch_reports(cast("Channel", association), on)
+
+    def report(self, channel: SocketAssociation) -> None:
+        """A send has met the failure of an earlier datagram, which a receive is told of
+        (EMU-18)."""
+        head = channel.reading.head
+        if head is None:
+            channel.report()
+            return
+        channel.reading.remove(head)
+        self._end(head, nt.STATUS_PORT_UNREACHABLE)
+        self._finished.append(head)
+        self.wake()
+
     # -- operations --------------------------------------------------------------------------------
 
     def prepare(self, operation: Operation) -> None:
@@ -185,9 +201,12 @@ class SelectorsEngine(Engine):
     def _end(self, operation: Operation, status: int) -> None:
         """End an operation that is in no queue any more, whatever it was in the middle of."""
         channel = cast("Channel", operation._association)
+        if operation._perform is receive_whole and operation._native:
+            end_whole(operation)  # what has come is not lost (CAN-10)
+            return
         operation._final = status
         operation.transferred = 0  # also of a send that was under way (SEND-08)
-        if operation.opcode is Opcode.SEND:
+        if operation.opcode in SENDS:
             operation._native = None
         elif operation.opcode is Opcode.SENDFILE:
             operation._address.close()
@@ -455,6 +474,7 @@ class SelectorsEngine(Engine):
     def close(self) -> None:
         self._readiness.close()
         self._registered.clear()
+        self._finished.clear()  # what they have brought is nobody's any more
         self._wake_in.close()
         self._wake_out.close()
 

@@ -12,14 +12,17 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from netpoll import status as nt
 from netpoll.backends.base import Capability
 from netpoll.backends.selectors.connections import (
     prepare_accept,
     prepare_accept_many,
     prepare_connect,
 )
+from netpoll.backends.selectors.messages import prepare_receive_message, prepare_send_message
 from netpoll.backends.selectors.streams import prepare_receive, prepare_send
 from netpoll.backends.selectors.transfers import prepare_disconnect, prepare_sendfile
+from netpoll.backends.selectors.tries import HAS_MSG
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -67,15 +70,41 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
         prepare_sendfile,
         f"{SENDING} while the socket is writable",
     ),
+    Opcode.RECVFROM_INTO: (
+        prepare_receive,
+        "recvmsg_into() or recvfrom_into() when the socket is readable",
+    ),
+    Opcode.SENDTO: (
+        prepare_send,
+        "sendto() or sendmsg() when the socket is writable",
+    ),
 }
+if HAS_MSG:
+    OPERATIONS[Opcode.RECVMSG_INTO] = (
+        prepare_receive_message,
+        "recvmsg_into() when the socket is readable",
+    )
+    OPERATIONS[Opcode.SENDMSG] = (
+        prepare_send_message,
+        "sendmsg() as often as it takes, while the socket is writable",
+    )
+LACKING: Final[dict[Opcode, str]] = {
+    Opcode.RECVMSG_INTO: "Python has no recvmsg_into() on this system; the iocp backend has one",
+    Opcode.SENDMSG: "Python has no sendmsg() on this system; the iocp backend has one",
+}
+"""Why an operation is not in the table."""
 
 
 def prepare(engine: SelectorsEngine, operation: Operation) -> None:
     """Choose the try and look up what it needs.
 
-    :raises OSError: the state of the handle does not allow the operation
+    :raises OSError: the state of the handle does not allow the operation, or it is unsupported
     """
-    ready, _ = OPERATIONS[cast("Opcode", operation.opcode)]
+    opcode = cast("Opcode", operation.opcode)
+    if opcode not in OPERATIONS:
+        reason = capability(opcode).reason
+        raise nt.make_exception(nt.STATUS_NOT_SUPPORTED, inline=True, message=reason)
+    ready, _ = OPERATIONS[opcode]
     ready(engine, operation, cast("Channel", operation._association))
 
 
@@ -83,6 +112,6 @@ def capability(opcode: str) -> Capability:
     """`Engine.capability`."""
     known = OPERATIONS.get(cast("Opcode", opcode))
     if known is None:
-        reason = f"there is no operation {opcode!r} in this version of netpoll"
-        return Capability("unsupported", reason)
+        missing = f"there is no operation {opcode!r} in this version of netpoll"
+        return Capability("unsupported", LACKING.get(cast("Opcode", opcode), missing))
     return Capability("emulated", known[1])

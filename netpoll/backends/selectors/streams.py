@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import buffers
-from netpoll import status as nt
 from netpoll.backends import sockets
 from netpoll.backends.queues import BLOCKED, DONE, EXHAUSTED
+from netpoll.backends.selectors import datagrams
 from netpoll.backends.selectors.tries import HAS_MSG, fail, unblock
-from netpoll.backends.sockets import DONTWAIT, IOV_MAX, MSG_TRUNC, NOSIGNAL
+from netpoll.backends.sockets import DONTWAIT, IOV_MAX, NOSIGNAL
 
 if TYPE_CHECKING:
     from netpoll.backends.selectors.engine import Channel, SelectorsEngine
@@ -18,17 +18,23 @@ if TYPE_CHECKING:
 
     Operation = Overlapped[Any]
 
+MSG_WAITALL: Final[int] = socket.MSG_WAITALL
+
 
 # -- receive ---------------------------------------------------------------------------------------
 
 
 def prepare_receive(engine: SelectorsEngine, operation: Operation, channel: Channel) -> None:
     sock = operation.handle
+    if not channel.stream:
+        datagrams.prepare_receive(engine, operation, channel)
+        return
     operation._queue = channel.reading
-    operation._socket_flags = operation.flags | DONTWAIT
-    if not channel.stream and HAS_MSG:
-        operation._call = sock.recvmsg_into
-        operation._perform = receive_message
+    operation._socket_flags = operation.flags & ~MSG_WAITALL | DONTWAIT
+    if operation.flags & MSG_WAITALL:
+        operation._native = 0
+        operation._call = sock.recv_into
+        operation._perform = receive_whole
     elif isinstance(operation._pinned, list):
         operation._call = sock.recvmsg_into if HAS_MSG else sock.recv_into
         operation._perform = receive_scattered if HAS_MSG else receive_copied
@@ -106,10 +112,7 @@ def receive_copied(operation: Operation) -> int:
     except BlockingIOError:
         return BLOCKED
     except OSError as error:
-        outcome = fail(operation, error)
-        if operation._final == nt.STATUS_BUFFER_OVERFLOW:
-            buffers.scatter(memoryview(data), operation._view)
-        return outcome
+        return fail(operation, error)
     if not moved:
         sockets.end_of_stream(operation)
         return DONE
@@ -118,20 +121,38 @@ def receive_copied(operation: Operation) -> int:
     return DONE
 
 
-def receive_message(operation: Operation) -> int:
-    """One datagram. What does not fit is lost, and said to be (UDP-01, EMU-19)."""
+def receive_whole(operation: Operation) -> int:
+    """Until the buffers are full, or the stream ends (RECV-14)."""
     unblock(operation)
+    if not operation._size:
+        return await_readability(operation)
     view: buffers.Pinned = operation._view
     views = view if isinstance(view, list) else [view]
-    try:
-        moved, _, flags, _ = operation._call(views[:IOV_MAX], 0, operation._socket_flags)
-    except BlockingIOError:
-        return BLOCKED
-    except OSError as error:
-        return fail(operation, error)
+    while True:
+        # while the receive is under way, _native is how much has come
+        left = buffers.after(views, operation._native)
+        try:
+            moved = operation._call(left[0], 0, operation._socket_flags)
+        except BlockingIOError:
+            return BLOCKED
+        except OSError as error:
+            operation._native = 0
+            return fail(operation, error)
+        operation._native += moved
+        if moved and operation._native < operation._size:
+            continue
+        end_whole(operation)
+        return DONE
+
+
+def end_whole(operation: Operation) -> None:
+    """What has come by now is all that will."""
+    moved, operation._native = operation._native, 0
+    if not moved:
+        sockets.end_of_stream(operation)
+        return
     operation.transferred = moved
-    operation._final = nt.STATUS_BUFFER_OVERFLOW if flags & MSG_TRUNC else 0
-    return DONE
+    operation._final = 0
 
 
 def await_readability(operation: Operation) -> int:
@@ -155,6 +176,9 @@ def await_readability(operation: Operation) -> int:
 
 
 def prepare_send(engine: SelectorsEngine, operation: Operation, channel: Channel) -> None:
+    if not channel.stream:
+        datagrams.prepare_send(engine, operation, channel)
+        return
     sock = operation.handle
     operation._queue = channel.writing
     operation._socket_flags = operation.flags | DONTWAIT | NOSIGNAL

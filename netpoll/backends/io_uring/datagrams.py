@@ -1,0 +1,196 @@
+"""Datagrams: the entries of receives and sends, and what their completions mean."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from netpoll import messages
+from netpoll import status as nt
+from netpoll.backends import addresses, datagrams, sockets
+from netpoll.backends.io_uring import constants as uring
+from netpoll.backends.io_uring.entries import (
+    MSGHDR_FLAGS,
+    MSGHDR_NAME_LENGTH,
+    NEVER,
+    OTHER_FLAGS,
+    write_message,
+)
+from netpoll.overlapped import Opcode
+
+if TYPE_CHECKING:
+    import socket
+
+    from netpoll.backends.io_uring.entries import Native
+    from netpoll.overlapped import Overlapped
+
+    Operation = Overlapped[Any]
+
+NAME_ROOM: Final = 128
+"""struct sockaddr_storage."""
+U32: Final = struct.Struct("=I")
+
+
+# -- receive ---------------------------------------------------------------------------------------
+
+
+def prepare_receive(operation: Operation, record: sockets.SocketAssociation) -> None:
+    datagrams.check_bound(operation.handle)
+    datagrams.check_buffers(operation)
+    operation._queue = record.reading
+    named = operation.opcode is Opcode.RECVFROM_INTO
+    if named:
+        require_known(operation)
+    write = write_receive_from if named else write_receive
+    operation._native.rewrite = write
+    operation._perform = receive_at_once
+    write(operation)
+
+
+def receive_at_once(operation: Operation) -> bool:
+    """A plain system call, for the first start."""
+    sock: Any = operation.handle
+    view = operation._view
+    views = view if isinstance(view, list) else [view]
+    flags = operation.flags & OTHER_FLAGS | sockets.DONTWAIT
+    try:
+        operation.transferred, _, flags, operation._value = sock.recvmsg_into(views, 0, flags)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        return fail(operation, error.errno or errno.EIO)
+    operation._final = nt.STATUS_BUFFER_OVERFLOW if flags & sockets.MSG_TRUNC else 0
+    return True
+
+
+def require_known(operation: Operation) -> None:
+    """
+    :raises OSError: a family whose addresses are not read here
+    """
+    family = operation.handle.family
+    if family not in addresses.KNOWN:
+        raise nt.make_exception(
+            nt.STATUS_NOT_SUPPORTED,
+            inline=True,
+            message=f"io_uring reads and writes no addresses of family {family}; selectors does",
+        )
+
+
+def write_receive(operation: Operation) -> None:
+    operation._native.size = operation._size
+    operation._least = NEVER
+    operation._call = finish_datagram
+    write_message(operation, uring.IORING_OP_RECVMSG, operation.flags & OTHER_FLAGS)
+
+
+def write_receive_from(operation: Operation) -> None:
+    operation._native.size = operation._size
+    operation._least = NEVER
+    operation._call = finish_receive_from
+    name = bytearray(NAME_ROOM)
+    write_message(operation, uring.IORING_OP_RECVMSG, operation.flags & OTHER_FLAGS, name)
+
+
+def finish_datagram(operation: Operation, result: int) -> bool:
+    """One datagram. What does not fit is lost, and said to be (UDP-01, EMU-19)."""
+    if result < 0:
+        return fail(operation, -result)
+    header = operation._native.kept[0]
+    flags: int = U32.unpack_from(header, MSGHDR_FLAGS)[0]
+    operation.transferred = result
+    operation._final = nt.STATUS_BUFFER_OVERFLOW if flags & sockets.MSG_TRUNC else 0
+    return True
+
+
+def finish_receive_from(operation: Operation, result: int) -> bool:
+    """One datagram, and whose."""
+    if not finish_datagram(operation, result):
+        return False
+    if result >= 0:
+        operation._value = take_name(operation._native)
+    return True
+
+
+def take_name(native: Native) -> Any:
+    """The address that the kernel has written; there is room for the next one."""
+    header, _, name, _ = native.kept
+    used: int = U32.unpack_from(header, MSGHDR_NAME_LENGTH)[0]
+    U32.pack_into(header, MSGHDR_NAME_LENGTH, NAME_ROOM)
+    return addresses.sender(bytes(name[:used]))
+
+
+def fail(operation: Operation, number: int) -> bool:
+    """End a receive with an errno, unless that is none of the program's business."""
+    if datagrams.whose(operation, number) == datagrams.AGAIN:
+        return False
+    sockets.fail(operation, number)
+    return True
+
+
+# -- send ------------------------------------------------------------------------------------------
+
+
+def prepare_send(operation: Operation, record: sockets.SocketAssociation) -> None:
+    datagrams.check_buffers(operation)
+    if operation._address is not None:
+        require_known(operation)
+    operation._queue = record.writing
+    operation._native.rewrite = write_send
+    if not isinstance(operation._view, list) and not operation._ancillary:
+        operation._perform = send_at_once
+    write_send(operation)
+
+
+def send_at_once(operation: Operation) -> bool:
+    """A plain system call, for the first start: each answer of a server is one."""
+    sock: socket.socket = operation.handle
+    flags = operation.flags | sockets.DONTWAIT | sockets.NOSIGNAL
+    address = operation._address
+    try:
+        if address is None:
+            moved = sock.send(operation._view, flags)
+        else:
+            moved = sock.sendto(operation._view, flags, address)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        return finish_datagram_send(operation, -(error.errno or errno.EIO))
+    operation.transferred = moved
+    operation._final = 0
+    return True
+
+
+def write_send(operation: Operation) -> None:
+    operation._native.size = operation._size
+    operation._least = operation._size or NEVER
+    operation._call = finish_datagram_send
+    write_send_message(operation)
+
+
+def write_send_message(operation: Operation) -> None:
+    """An entry with all that a sendmsg may have."""
+    address, control = operation._address, operation._ancillary
+    name = b"" if address is None else addresses.pack(operation.handle.family, address)
+    flags = operation.flags & ~sockets.DONTWAIT | sockets.NOSIGNAL
+    write_message(
+        operation,
+        uring.IORING_OP_SENDMSG,
+        flags,
+        bytearray(name),
+        bytearray(messages.pack(control)) if control else bytearray(),
+    )
+
+
+def finish_datagram_send(operation: Operation, result: int) -> bool:
+    if result >= 0:
+        operation.transferred = result
+        operation._final = 0
+        return True
+    verdict = datagrams.whose(operation, -result)
+    if verdict == datagrams.OWN:
+        sockets.fail(operation, -result)
+        return True
+    if verdict == datagrams.REPORT:
+        sockets.association_of(operation).report()  # the engine sees to the rest
+    return False
