@@ -32,6 +32,7 @@ class Opcode(enum.StrEnum):
     SEND = "send"
     ACCEPT = "accept"
     CONNECT = "connect"
+    TIMER = "timer"
 
 
 class Event(Protocol):
@@ -229,6 +230,8 @@ class Overlapped(Generic[T]):
         if self.opcode is None:
             return f"<{name} unused>"
         state = "pending" if self.status == nt.STATUS_PENDING else nt.name_of(self.status)
+        if self.handle is None:
+            return f"<{name} {self.opcode} {state}>"
         return f"<{name} {self.opcode} {describe(self.handle)} {state} {self.transferred} bytes>"
 
 
@@ -238,6 +241,7 @@ _VALUES: Final[dict[Opcode, Callable[[Overlapped[Any], int], Any]]] = {
     ),
     Opcode.ACCEPT: lambda operation, transferred: operation._value,
     Opcode.CONNECT: lambda operation, transferred: None,
+    Opcode.TIMER: lambda operation, transferred: None,
 }
 """The value of an operation that has ended well, of those with another one than the number of bytes
 that moved."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from netpoll.operations.streams import Streams
+from netpoll.operations.waits import Waits
 
 
-class Operations(Streams):
+class Operations(Streams, Waits):
     """All of them."""

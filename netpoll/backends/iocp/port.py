@@ -136,6 +136,9 @@ class IocpPort(Backend):
         )
         """Operations on handles that are not associated. One of a duplicate's queues a packet all
         the same (ASSOC-08)."""
+        self._nowhere = Socket(self, -1, next(self._numbers))
+        """What operations that work on no handle belong to: their packets carry no key."""
+        self._nowhere.associated = True
         self._early: deque[Completion] = deque()
         """Packets that were taken from the kernel and not delivered yet: by `Overlapped.wait`, or
         by a wait that Ctrl-C broke off."""
@@ -230,6 +233,12 @@ class IocpPort(Backend):
     def prepare(self, operation: Operation) -> None:
         with self._lock:
             self._check_open()
+            operation._owner = self
+            if operation.opcode in operations.UNKNOWN_TO_WINDOWS:
+                operation._association = self._nowhere
+                operation._native = operations.prepare(operation, self._library)
+                operation._skips = False
+                return
             sock = operation._association = self._look_up(operation.handle)
             if operation.routine is not None:
                 self._check_routine(operation, sock)
@@ -251,7 +260,6 @@ class IocpPort(Backend):
                 and operation._timeout is None
                 and self._max_inflight is None
             )
-            operation._owner = self
             operation._plain_on = self if plain else None
             operation._skips = sock.skip_on_success
 
@@ -335,8 +343,11 @@ class IocpPort(Backend):
                 f"{operation!r} is not prepared on this port; "
                 f"start it with one of the port's operations first"
             )
-        self._check_handle(operation)
         native: Native = operation._native
+        if native.known:
+            self._check_handle(operation)
+        else:
+            self._check_open()
         with self._lock:
             limit = self._max_inflight
             if limit is not None and len(self._table) >= limit:
@@ -355,7 +366,8 @@ class IocpPort(Backend):
             operation._routines = routines.current()
             operation._routines.expect(self)
             end_with_this_thread(operation, self)
-            _with_routine[native.address] = self, operation
+            if native.known:
+                _with_routine[native.address] = self, operation
         else:
             if operation.event is not None:
                 operation.event.clear()  # OVL-16
@@ -366,7 +378,8 @@ class IocpPort(Backend):
             deadline = operation._deadline = operation._since + operation._timeout
         native.starts.append(None)
         try:
-            number = operation.handle.fileno()  # the one to use, see detach()
+            # the one to use, see detach()
+            number = operation.handle.fileno() if native.known else 0
             code = native.begin(operation, number) if number >= 0 else win.WSAENOTSOCK
             native.starts.pop()
         except BaseException:
@@ -483,7 +496,33 @@ class IocpPort(Backend):
         """The time of an operation is over. In the watcher's thread."""
         with self._lock:
             if operation._in_use and not operation.done and operation._deadline == deadline:
-                self._stop(operation, nt.STATUS_IO_TIMEOUT)
+                if operation.opcode is Opcode.TIMER:
+                    self._end_by_ourselves(operation, nt.STATUS_SUCCESS)
+                else:
+                    self._stop(operation, nt.STATUS_IO_TIMEOUT)
+
+    def _end_by_ourselves(self, operation: Operation, status: int) -> bool:
+        """End what Windows knows nothing of: the OVERLAPPED is ours to fill in, and the packet ours
+        to post. With the lock held; whether it had not ended yet."""
+        native: Native = operation._native
+        if native.overlapped.Internal != nt.STATUS_PENDING:
+            return False
+        native.overlapped.Internal = status
+        native.overlapped.InternalHigh = 0
+        if operation.routine is not None:
+            _end_with_routine(self, operation, native, status)
+        elif not operation.packet:
+            self._settle(operation, status)
+        else:
+            if operation.event is not None:
+                operation.transferred = 0
+                operation._final = status
+                operation.done = True  # its packet is still to come (OVL-05)
+            self._post_packet(self._nowhere.number, native.address)
+        self._settled.notify_all()
+        if operation.event is not None and operation.routine is None:
+            operation.event.set()
+        return True
 
     # -- cancellation ------------------------------------------------------------------------------
 
@@ -501,6 +540,8 @@ class IocpPort(Backend):
         native: Native | None = operation._native
         if native is None or self._table.get(native.address) is not operation:
             return False
+        if not native.known:
+            return self._end_by_ourselves(operation, cause)
         number = operation.handle.fileno()
         if number < 0:
             return False  # closing has stopped it
@@ -820,6 +861,9 @@ class IocpPort(Backend):
         while self._table and time.monotonic() < deadline:
             with self._lock:
                 for operation in list(self._table.values()):
+                    if not operation._native.known:
+                        self._end_by_ourselves(operation, nt.STATUS_CANCELLED)
+                        continue
                     # again each time: one may have been about to start when we looked last
                     number = operation.handle.fileno()
                     if number >= 0:
@@ -875,13 +919,19 @@ def _on_routine(error: int, transferred: int, overlapped: LPOVERLAPPED, flags: i
     port, operation = known
     native: Native = operation._native
     with port._lock:
-        port._table.pop(address, None)
         operation.transferred = transferred
-        operation._final = _status_seen(native, overlapped.Internal & 0xFFFFFFFF)
-        operation._deadline = 0.0
-        operation.done = True
-        port._taken += 1
-        queue, operation._routines = operation._routines, None
+        _end_with_routine(port, operation, native, overlapped.Internal & 0xFFFFFFFF)
+
+
+def _end_with_routine(port: IocpPort, operation: Operation, native: Native, status: int) -> None:
+    port._table.pop(native.address, None)
+    if native.finish is not None:
+        status = native.finish(operation, status)
+    operation._final = _status_seen(native, status)
+    operation._deadline = 0.0
+    operation.done = True
+    port._taken += 1
+    queue, operation._routines = operation._routines, None
     if queue is not None:
         queue.add(operation, port)
 
