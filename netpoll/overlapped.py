@@ -32,6 +32,7 @@ class Opcode(enum.StrEnum):
     SEND = "send"
     ACCEPT = "accept"
     CONNECT = "connect"
+    POLL = "poll"
     TIMER = "timer"
 
 
@@ -241,6 +242,7 @@ _VALUES: Final[dict[Opcode, Callable[[Overlapped[Any], int], Any]]] = {
     ),
     Opcode.ACCEPT: lambda operation, transferred: operation._value,
     Opcode.CONNECT: lambda operation, transferred: None,
+    Opcode.POLL: lambda operation, transferred: operation._value,
     Opcode.TIMER: lambda operation, transferred: None,
 }
 """The value of an operation that has ended well, of those with another one than the number of bytes

@@ -55,7 +55,7 @@ class Line(Protocol):
 class SocketAssociation(Association):
     """A socket with what has to be remembered of it."""
 
-    __slots__ = ("closing", "first_receives", "reading", "reset", "stream", "writing")
+    __slots__ = ("closing", "first_receives", "polls", "reading", "reset", "stream", "writing")
 
     def __init__(self, handle: socket.socket, fd: int, reading: Line, writing: Line) -> None:
         super().__init__(handle, fd)
@@ -68,6 +68,14 @@ class SocketAssociation(Association):
         (SEND-07)."""
         self.first_receives: list[Operation] = []
         """Accepts that have their connection and wait for its first data (ACC-08)."""
+        self.polls: tuple[Operation, ...] = ()
+        """Operations that stand in no line: those that wait for readiness (EMU-33)."""
+
+    def forget_poll(self, operation: Operation) -> bool:
+        """It has ended; `False` if it is none that waits here."""
+        before = self.polls
+        self.polls = tuple(each for each in before if each is not operation)
+        return len(self.polls) != len(before)
 
     def refuse(self, status: int) -> None:
         """Let every start fail with `status`; 0 allows them again."""
@@ -112,7 +120,7 @@ def fail(operation: Operation, number: int) -> None:
 
 def status_of_close(operation: Operation) -> int:
     """How an operation ends when its handle is closed under it (CLOSE-01, CLOSE-02, CLOSE-04)."""
-    transfer = operation.opcode is not Opcode.ACCEPT and operation.opcode is not Opcode.CONNECT
+    transfer = operation.opcode not in (Opcode.ACCEPT, Opcode.CONNECT, Opcode.POLL)
     if transfer and association_of(operation).stream:
         return nt.STATUS_CONNECTION_ABORTED
     return nt.STATUS_CANCELLED

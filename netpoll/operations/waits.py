@@ -1,18 +1,48 @@
-"""What waits for something else than data: time."""
+"""What moves no data: readiness, time."""
 
 from __future__ import annotations
 
+import selectors
 from typing import TYPE_CHECKING
 
 from netpoll.operations.starter import A_CENTURY, Starter, check_timeout
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
+    import socket
+
     from netpoll.operations.starter import Routine
+
+EVENTS = selectors.EVENT_READ, selectors.EVENT_WRITE, selectors.EVENT_READ | selectors.EVENT_WRITE
 
 
 class Waits(Starter):
     """Part of `CompletionPort`: operations that move no data."""
+
+    def poll(
+        self,
+        sock: socket.socket,
+        events: int,
+        *,
+        overlapped: Overlapped[int] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[int]:
+        """Complete once the socket is readable or writable; the result is what it is of `events`.
+
+        Consumes nothing, and tells once (EMU-33). An error or the end of the connection counts as
+        both. Polls stand beside the transfers of the socket and beside each other, in no order:
+        what was ready may have been taken by another operation since.
+
+        :param events: `selectors.EVENT_READ`, `selectors.EVENT_WRITE` or both
+        :raises ValueError: `events` is neither of them
+        """
+        if events not in EVENTS:
+            raise ValueError(
+                f"events is selectors.EVENT_READ, selectors.EVENT_WRITE or both, not {events!r}"
+            )
+        operation = self._new(Opcode.POLL, sock, overlapped, routine, timeout)
+        return self._begin(operation, None, None, events)
 
     def timer(
         self,

@@ -205,8 +205,10 @@ class IoUringEngine(Engine):
         operations.prepare(operation, native)
         if operation.opcode is Opcode.CONNECT:
             operation._begin = self._begin_connect
-            return
-        operation._begin = self._begin_first
+        elif operation.opcode is Opcode.POLL:
+            operation._begin = self._begin_alone
+        else:
+            operation._begin = self._begin_first
 
     def _make_begin(self) -> Callable[[Operation], bool]:
         """The hot path of a start, over closed-over names, as in `SoftwarePort`."""
@@ -325,6 +327,17 @@ class IoUringEngine(Engine):
         # (CON-04)
         if operation._final == PENDING or sockets.is_verdict(operation._final):
             return False
+        return self._ended_inline(operation)
+
+    def _begin_alone(self, operation: Operation) -> bool:
+        """The start of an operation that stands in no line, but beside the others (EMU-33)."""
+        channel = cast("Channel", operation._association)
+        if channel.reading.refusal == nt.STATUS_INVALID_HANDLE or not channel.alive():
+            operation._final = nt.STATUS_INVALID_HANDLE
+            return True
+        channel.polls = (*channel.polls, operation)
+        self._hand_over(operation)
+        self.flush()
         return self._ended_inline(operation)
 
     def _ended_inline(self, operation: Operation) -> bool:
@@ -480,6 +493,7 @@ class IoUringEngine(Engine):
             *heads[1:],
             *channel.writing.waiting(),
             *channel.first_receives,
+            *channel.polls,
             *(each for each in self._finished if each._association is channel),
         ]
 
@@ -611,6 +625,8 @@ class IoUringEngine(Engine):
         if operation.opcode is Opcode.CONNECT:
             if channel.writing.refusal == nt.STATUS_INVALID_CONNECTION:
                 channel.refuse(0)
+        elif operation.opcode is Opcode.POLL:
+            channel.forget_poll(operation)
         elif operation in channel.first_receives:
             channel.first_receives.remove(operation)
             if operation._final >= FAILURES and operation._value is not None:

@@ -21,6 +21,12 @@ ERROR_IO_PENDING: Final = 997
 WSAENOTSOCK: Final = 10038
 WSAENOBUFS: Final = 10055
 
+SYNCHRONIZE: Final = 0x100000
+FILE_SHARE_READ: Final = 1
+FILE_SHARE_WRITE: Final = 2
+OPEN_EXISTING: Final = 3
+FILE_FLAG_OVERLAPPED: Final = 0x40000000
+
 FILE_SKIP_COMPLETION_PORT_ON_SUCCESS: Final = 1
 FILE_SKIP_SET_EVENT_ON_HANDLE: Final = 2
 
@@ -32,6 +38,9 @@ XP1_IFS_HANDLES: Final = 0x20000
 """The provider's sockets are handles of the system, so notification modes work (MODE-08)."""
 
 SIO_GET_EXTENSION_FUNCTION_POINTER: Final = 0xC8000006
+SIO_BASE_HANDLE: Final = 0x48000022
+SIO_BSP_HANDLE_POLL: Final = 0x4800001D
+"""Asked where a layered provider hides its base handle from the other one."""
 
 Guid = tuple[int, int, int, tuple[int, ...]]
 

@@ -153,6 +153,31 @@ class Kernel32(Protocol):
 
     def CloseHandle(self, hObject: Handle, /) -> int: ...
 
+    def CreateFileW(
+        self,
+        lpFileName: Memory,
+        dwDesiredAccess: int,
+        dwShareMode: int,
+        lpSecurityAttributes: Memory,
+        dwCreationDisposition: int,
+        dwFlagsAndAttributes: int,
+        hTemplateFile: Handle,
+        /,
+    ) -> Handle: ...
+
+    def DeviceIoControl(
+        self,
+        hDevice: Handle,
+        dwIoControlCode: int,
+        lpInBuffer: Memory,
+        nInBufferSize: int,
+        lpOutBuffer: Memory,
+        nOutBufferSize: int,
+        lpBytesReturned: LPDWORD,
+        lpOverlapped: LPOVERLAPPED,
+        /,
+    ) -> int: ...
+
     def CreateEventW(
         self,
         lpEventAttributes: Memory,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll.backends.base import Capability
 from netpoll.backends.iocp.connections import prepare_accept, prepare_connect
+from netpoll.backends.iocp.polls import prepare_poll
 from netpoll.backends.iocp.streams import prepare_receive, prepare_send
 from netpoll.backends.iocp.waits import prepare_timer
 from netpoll.overlapped import Opcode, Overlapped
@@ -25,10 +26,14 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.SEND: (prepare_send, "WSASend"),
     Opcode.ACCEPT: (prepare_accept, "AcceptEx with SO_UPDATE_ACCEPT_CONTEXT"),
     Opcode.CONNECT: (prepare_connect, "ConnectEx with SO_UPDATE_CONNECT_CONTEXT"),
+    Opcode.POLL: (
+        prepare_poll,
+        "an AFD poll of the socket's base handle, one for all of its polls",
+    ),
     Opcode.TIMER: (prepare_timer, "a heap of deadlines in the watcher's thread, which posts"),
 }
-UNKNOWN_TO_WINDOWS: Final = frozenset({Opcode.TIMER})
-"""Those that work on no handle that could belong to a port: their ends are posted by ourselves."""
+EMULATED: Final = frozenset({Opcode.POLL, Opcode.TIMER})
+"""Those that Windows has no overlapped function for: their ends are posted by ourselves."""
 
 
 def prepare(operation: Operation, library: Library) -> Native:
@@ -47,5 +52,5 @@ def capability(opcode: str) -> Capability:
     if known is None:
         reason = f"there is no operation {opcode!r} in this version of netpoll"
         return Capability("unsupported", reason)
-    level = "emulated" if opcode in UNKNOWN_TO_WINDOWS else "native"
+    level = "emulated" if opcode in EMULATED else "native"
     return Capability(level, known[1])

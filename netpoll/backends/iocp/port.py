@@ -19,7 +19,7 @@ import time
 import weakref
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from netpoll import status as nt
 from netpoll.backends import routines
@@ -36,6 +36,7 @@ from netpoll.backends.iocp.library import (
     load,
 )
 from netpoll.backends.iocp.library import handle as as_handle
+from netpoll.backends.iocp.polls import Polled, Polls
 from netpoll.backends.iocp.watcher import Watcher
 from netpoll.backends.threads import end_with_this_thread
 from netpoll.errors import PortClosed
@@ -55,6 +56,8 @@ WAKE_KEY: Final = 1
 """The key of a packet that only ends a wait."""
 POSTED_KEY: Final = 2
 """The key of the program's own packets; the address is a number in the table of those."""
+POLL_KEY: Final = 3
+"""The key of what the port itself asks of the AFD driver."""
 FIRST_KEY: Final = 16
 """From here on, a key is the number of an association."""
 
@@ -84,11 +87,13 @@ _abandoned: list[Operation] = []
 class Socket(Association):
     """A socket that a port knows, with its number as the kernel returns it."""
 
-    __slots__ = ("number",)
+    __slots__ = ("number", "polled")
 
     def __init__(self, sock: Any, fd: int, number: int) -> None:
         super().__init__(sock, fd)
         self.number: int = number
+        self.polled: Polled | None = None
+        """Who waits for its readiness."""
 
 
 class _Thread(threading.local):
@@ -146,6 +151,7 @@ class IocpPort(Backend):
         self._settled = threading.Condition(self._lock)
         """Notified when an operation has ended; for `Overlapped.wait`."""
         self._watcher = Watcher(self._library, self._expire)
+        self.polls = Polls(self, self._library)
         self._waiting = 0
         self._taken = 0
         self._posted = 0
@@ -208,7 +214,9 @@ class IocpPort(Backend):
         with self._lock:
             # Wine lets a pending send of a closed socket hang for ever (CLOSE-09)
             for operation in list(self._table.values()):
-                if operation.handle is handle and operation.opcode is Opcode.SEND:
+                if operation.handle is handle and operation.opcode is Opcode.POLL:
+                    self._stop(operation, nt.STATUS_CANCELLED)
+                elif operation.handle is handle and operation.opcode is Opcode.SEND:
                     self._kernel32.CancelIoEx(as_handle(number), operation._native.overlapped)
             if number >= 0:
                 socket.close(number)
@@ -234,10 +242,8 @@ class IocpPort(Backend):
         with self._lock:
             self._check_open()
             operation._owner = self
-            if operation.opcode in operations.UNKNOWN_TO_WINDOWS:
-                operation._association = self._nowhere
-                operation._native = operations.prepare(operation, self._library)
-                operation._skips = False
+            if operation.opcode in operations.EMULATED:
+                self._prepare_emulated(operation)
                 return
             sock = operation._association = self._look_up(operation.handle)
             if operation.routine is not None:
@@ -263,13 +269,27 @@ class IocpPort(Backend):
             operation._plain_on = self if plain else None
             operation._skips = sock.skip_on_success
 
+    def _prepare_emulated(self, operation: Operation) -> None:
+        """What our own threads find out, and post a packet of."""
+        operation._association = self._nowhere
+        if operation.opcode is Opcode.POLL:
+            sock = operation._association = self._look_up(operation.handle)
+            if operation.routine is not None and sock.associated:
+                self._refuse_routine()
+        operation._native = operations.prepare(operation, self._library)
+        operation._skips = False
+
+    @staticmethod
+    def _refuse_routine() -> NoReturn:
+        raise nt.make_exception(  # ASSOC-12
+            nt.STATUS_INVALID_PARAMETER,
+            inline=True,
+            message="a handle that is associated with a port takes no completion routine",
+        )
+
     def _check_routine(self, operation: Operation, sock: Socket) -> None:
         if sock.associated:
-            raise nt.make_exception(  # ASSOC-12
-                nt.STATUS_INVALID_PARAMETER,
-                inline=True,
-                message="a handle that is associated with a port takes no completion routine",
-            )
+            self._refuse_routine()
         opcode = operation.opcode
         if opcode is Opcode.ACCEPT or opcode is Opcode.CONNECT:
             function = operations.capability(opcode).reason.partition(" ")[0]
@@ -497,11 +517,11 @@ class IocpPort(Backend):
         with self._lock:
             if operation._in_use and not operation.done and operation._deadline == deadline:
                 if operation.opcode is Opcode.TIMER:
-                    self._end_by_ourselves(operation, nt.STATUS_SUCCESS)
+                    self.end(operation, nt.STATUS_SUCCESS)
                 else:
                     self._stop(operation, nt.STATUS_IO_TIMEOUT)
 
-    def _end_by_ourselves(self, operation: Operation, status: int) -> bool:
+    def end(self, operation: Operation, status: int) -> bool:
         """End what Windows knows nothing of: the OVERLAPPED is ours to fill in, and the packet ours
         to post. With the lock held; whether it had not ended yet."""
         native: Native = operation._native
@@ -509,16 +529,17 @@ class IocpPort(Backend):
             return False
         native.overlapped.Internal = status
         native.overlapped.InternalHigh = 0
+        operation.transferred = 0
+        record = cast("Socket", operation._association)
         if operation.routine is not None:
             _end_with_routine(self, operation, native, status)
-        elif not operation.packet:
+        elif not (operation.packet and record.associated):
             self._settle(operation, status)
         else:
             if operation.event is not None:
-                operation.transferred = 0
                 operation._final = status
                 operation.done = True  # its packet is still to come (OVL-05)
-            self._post_packet(self._nowhere.number, native.address)
+            self._post_packet(record.number, native.address)
         self._settled.notify_all()
         if operation.event is not None and operation.routine is None:
             operation.event.set()
@@ -541,7 +562,8 @@ class IocpPort(Backend):
         if native is None or self._table.get(native.address) is not operation:
             return False
         if not native.known:
-            return self._end_by_ourselves(operation, cause)
+            self.polls.forget(operation)
+            return self.end(operation, cause)
         number = operation.handle.fileno()
         if number < 0:
             return False  # closing has stopped it
@@ -672,6 +694,9 @@ class IocpPort(Backend):
         operation = self._table.pop(address, None)
         if operation is None:
             operation = self._without_port.pop(address, None)
+        if operation is None and key == POLL_KEY:
+            self.polls.on_packet(address, status & 0xFFFFFFFF)
+            return
         if operation is None:
             self._unknown += 1
             _logger.warning(
@@ -848,6 +873,7 @@ class IocpPort(Backend):
             self._early.clear()
             self._posted_packets.clear()
             self._sockets.clear()
+            self.polls.close()
             self._freed = True
             self._settled.notify_all()
             if self._waiting:
@@ -858,11 +884,11 @@ class IocpPort(Backend):
     def _drain(self) -> None:
         """End what is pending, and wait until Windows has let go of it."""
         deadline = time.monotonic() + DRAINING
-        while self._table and time.monotonic() < deadline:
+        while (self._table or self.polls.busy) and time.monotonic() < deadline:
             with self._lock:
                 for operation in list(self._table.values()):
                     if not operation._native.known:
-                        self._end_by_ourselves(operation, nt.STATUS_CANCELLED)
+                        self._stop(operation, nt.STATUS_CANCELLED)
                         continue
                     # again each time: one may have been about to start when we looked last
                     number = operation.handle.fileno()
@@ -892,6 +918,11 @@ class IocpPort(Backend):
                 self._settle(operation, status)
                 if operation.event is not None:
                     operation.event.set()
+
+    def watch_device(self, device: Handle) -> bool:
+        """Have the answers of the AFD driver come to this port."""
+        port = self._kernel32.CreateIoCompletionPort(device, self._port, POLL_KEY, 0)
+        return bool(port != NULL)
 
     def _check_open(self) -> None:
         if self._closed:

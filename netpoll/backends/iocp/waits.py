@@ -29,4 +29,5 @@ def begin_timer(operation: Operation, number: int) -> int:
 
 def finish_own(operation: Operation, status: int) -> int:
     """A posted packet has no status: it is where the port has left it."""
-    return operation._native.overlapped.Internal
+    native: Native = operation._native
+    return native.overlapped.Internal

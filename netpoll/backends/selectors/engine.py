@@ -13,7 +13,7 @@ from netpoll import status as nt
 from netpoll.backends import sockets
 from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.queues import BLOCKED, EXHAUSTED, MOVED, Direction
-from netpoll.backends.selectors import operations
+from netpoll.backends.selectors import operations, polls
 from netpoll.backends.selectors.connections import accept, connect, receive_first
 from netpoll.backends.selectors.readiness import (
     BATCH,
@@ -67,6 +67,7 @@ class SelectorsEngine(Engine):
     __slots__ = (
         "_blocked",
         "_changes",
+        "_direct",
         "_finished",
         "_fruitless",
         "_lock",
@@ -89,6 +90,8 @@ class SelectorsEngine(Engine):
         self._readiness: Readiness = open_readiness(selector)
         self._registered: dict[int, Channel] = {}
         """By descriptor, those that the selector watches."""
+        self._direct: dict[int, Channel] = {}
+        """Those of them on which nothing but transfers can wait, which is the hot path."""
         self._finished: list[Operation] = []
         """What poll returns. It also holds ends that may not be seen within their start, and those
         of a poll that Ctrl-C broke off."""
@@ -124,6 +127,7 @@ class SelectorsEngine(Engine):
         self._finished[:] = [each for each in self._finished if each._association is not channel]
         channel.reading.drain()
         channel.writing.drain()
+        channel.polls = ()
         for operation in ended:
             self._end(operation, sockets.status_of_close(operation))
         self.refuse(channel, nt.STATUS_INVALID_HANDLE)
@@ -170,11 +174,27 @@ class SelectorsEngine(Engine):
             operation._queue.remove(operation)  # it is not started
             raise
 
+    def start_poll(self, operation: Operation) -> bool:
+        """Ask for readiness, beside what the transfers of the handle wait for (EMU-33)."""
+        channel = cast("Channel", operation._association)
+        if channel.reading.refusal == nt.STATUS_INVALID_HANDLE or not channel.alive():
+            operation._final = nt.STATUS_INVALID_HANDLE
+            return True
+        operation.transferred = 0
+        self._watch(channel, channel.interest | operation._socket_flags)
+        channel.polls = (*channel.polls, operation)
+        self._direct.pop(channel.fd, None)
+        return False
+
     def cancel(self, operation: Operation, status: int) -> bool:
-        if not operation._queue.remove(operation):
+        channel = cast("Channel", operation._association)
+        if operation.opcode is Opcode.POLL:
+            found = channel.forget_poll(operation)
+        else:
+            found = operation._queue.remove(operation)
+        if not found:
             return False
         self._end(operation, status)
-        channel = cast("Channel", operation._association)
         if channel.closing and channel.writing.head is None:
             sockets.send_fin(channel)
         return True
@@ -199,6 +219,7 @@ class SelectorsEngine(Engine):
             *channel.reading.waiting(),
             *channel.writing.waiting(),
             *channel.first_receives,
+            *channel.polls,
             *(each for each in self._finished if each._association is channel),
         ]
 
@@ -297,12 +318,12 @@ class SelectorsEngine(Engine):
                 self._blocked = False
         if events is None:
             events = self._wait_again()
-        registered = self._registered
+        direct = self._direct
         for fd, ready in events:
             try:
-                channel = registered[fd]
+                channel = direct[fd]
             except KeyError:
-                self._on_stray(fd)
+                self._on_other(fd, ready)
                 continue
             if ready == READ:
                 # the usual case, without the questions below
@@ -354,6 +375,32 @@ class SelectorsEngine(Engine):
                 self._replace_selector()
         return finished
 
+    def _on_other(self, fd: int, ready: int) -> None:
+        """Readiness of a handle on which more than transfers may wait, or that nobody waits for."""
+        channel = self._registered.get(fd)
+        if channel is None:
+            self._on_stray(fd)
+            return
+        finished = self._finished
+        if not channel.alive():  # poll() says so; a transfer would find out by its try
+            finished += self.detach(channel)
+            return
+        polls.on_ready(channel, ready, finished)
+        idle = 0
+        for direction, bit in ((channel.reading, READ), (channel.writing, WRITE)):
+            if ready & ~(READ | WRITE) or ready & bit:
+                if direction.head is None:
+                    direction.ready = True
+                    idle |= bit
+                else:
+                    unblock(direction.head)
+                    direction.on_ready(finished)
+        if channel.closing and channel.writing.head is None:
+            sockets.send_fin(channel)
+        self._watch(channel, channel.interest & ~idle | polls.interest(channel))
+        if not channel.polls and channel.interest:
+            self._direct[fd] = channel
+
     def _wait_again(self) -> ReadyList:
         """poll() and select() tripped over a descriptor that was closed meanwhile: look again
         without such."""
@@ -374,6 +421,8 @@ class SelectorsEngine(Engine):
                     self._evict(other)
                 self._readiness.add(fd, interest)
                 self._registered[fd] = channel
+                if not channel.polls:
+                    self._direct[fd] = channel
             elif other is not channel:
                 pass  # evicted: the number is somebody else's now
             elif interest:
@@ -381,6 +430,7 @@ class SelectorsEngine(Engine):
             else:
                 # not just empty: errors and hang-ups are reported whatever one asks for
                 del self._registered[fd]
+                self._direct.pop(fd, None)
                 self._readiness.remove(fd)
         except (OSError, KeyError, ValueError):
             # closed, which took it out of the selector; the sweep will end what is pending on it
@@ -395,6 +445,7 @@ class SelectorsEngine(Engine):
     def _evict(self, channel: Channel) -> None:
         """Its descriptor was closed behind our back, and the number is in use again."""
         del self._registered[channel.fd]
+        self._direct.pop(channel.fd, None)
         with contextlib.suppress(
             OSError, KeyError, ValueError
         ):  # a selector may have noticed by itself
@@ -430,6 +481,7 @@ class SelectorsEngine(Engine):
                 self._readiness.add(fd, channel.interest)
             except (OSError, ValueError):
                 del self._registered[fd]
+                self._direct.pop(fd, None)
                 channel.interest = 0
                 channel.reading.watched = channel.writing.watched = False
 
@@ -450,6 +502,7 @@ class SelectorsEngine(Engine):
     def close(self) -> None:
         self._readiness.close()
         self._registered.clear()
+        self._direct.clear()
         self._wake_in.close()
         self._wake_out.close()
 
