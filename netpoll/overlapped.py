@@ -34,6 +34,7 @@ class Opcode(enum.StrEnum):
     CONNECT = "connect"
     POLL = "poll"
     TIMER = "timer"
+    WAIT = "wait"
 
 
 class Event(Protocol):
@@ -244,6 +245,7 @@ _VALUES: Final[dict[Opcode, Callable[[Overlapped[Any], int], Any]]] = {
     Opcode.CONNECT: lambda operation, transferred: None,
     Opcode.POLL: lambda operation, transferred: operation._value,
     Opcode.TIMER: lambda operation, transferred: None,
+    Opcode.WAIT: lambda operation, transferred: operation._value,
 }
 """The value of an operation that has ended well, of those with another one than the number of bytes
 that moved."""

@@ -147,6 +147,10 @@ HANDLE WINAPI CreateFileW(
     LPCWSTR lpFileName, DWORD dwDesiredAccess, DWORD dwShareMode,
     LPSECURITY_ATTRIBUTES lpSecurityAttributes, DWORD dwCreationDisposition,
     DWORD dwFlagsAndAttributes, HANDLE hTemplateFile);
+BOOL WINAPI DuplicateHandle(
+    HANDLE hSourceProcessHandle, HANDLE hSourceHandle, HANDLE hTargetProcessHandle,
+    HANDLE *lpTargetHandle, DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwOptions);
+HANDLE WINAPI GetCurrentProcess(void);
 BOOL WINAPI DeviceIoControl(
     HANDLE hDevice, DWORD dwIoControlCode, LPVOID lpInBuffer, DWORD nInBufferSize,
     LPVOID lpOutBuffer, DWORD nOutBufferSize, LPDWORD lpBytesReturned,

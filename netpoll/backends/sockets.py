@@ -52,6 +52,21 @@ class Line(Protocol):
     """The status with which every start fails: a reset is sticky (EMU-15), so is a shutdown."""
 
 
+ALONE: Final = (Opcode.POLL, Opcode.WAIT)
+"""Operations that stand in no line, beside all others (EMU-33)."""
+
+
+def is_socket(handle: Any) -> bool:
+    """Whether it is one, and not a descriptor of another kind."""
+    return isinstance(handle, socket.socket)
+
+
+def unblock(handle: Any) -> None:
+    """Have no system call on it wait, also where somebody has changed that since (XFER-05)."""
+    if is_socket(handle) and handle.gettimeout() != 0:
+        handle.setblocking(False)
+
+
 class SocketAssociation(Association):
     """A socket with what has to be remembered of it."""
 
@@ -59,7 +74,7 @@ class SocketAssociation(Association):
 
     def __init__(self, handle: socket.socket, fd: int, reading: Line, writing: Line) -> None:
         super().__init__(handle, fd)
-        self.stream: bool = handle.type == socket.SOCK_STREAM
+        self.stream: bool = is_socket(handle) and handle.type == socket.SOCK_STREAM
         self.reading: Any = reading
         self.writing: Any = writing
         self.reset: bool = False
@@ -120,7 +135,7 @@ def fail(operation: Operation, number: int) -> None:
 
 def status_of_close(operation: Operation) -> int:
     """How an operation ends when its handle is closed under it (CLOSE-01, CLOSE-02, CLOSE-04)."""
-    transfer = operation.opcode not in (Opcode.ACCEPT, Opcode.CONNECT, Opcode.POLL)
+    transfer = operation.opcode not in (Opcode.ACCEPT, Opcode.CONNECT, *ALONE)
     if transfer and association_of(operation).stream:
         return nt.STATUS_CONNECTION_ABORTED
     return nt.STATUS_CANCELLED

@@ -24,7 +24,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
-from netpoll.backends import routines
+from netpoll.backends import routines, waitables
 from netpoll.backends.base import Association, Backend, Capability, Engine, Inflight
 from netpoll.backends.threads import end_with_this_thread
 from netpoll.errors import PortClosed
@@ -252,9 +252,10 @@ class SoftwarePort(Backend):
         with self._lock:
             self._check_open()
             operation._owner = self
-            if operation.opcode is Opcode.TIMER:
+            if operation.opcode is Opcode.TIMER or operation.opcode is Opcode.WAIT:
                 operation._association = self._nowhere
-                operation._begin = _begin_timer
+                timer = operation.opcode is Opcode.TIMER
+                operation._begin = _begin_timer if timer else self._begin_wait
                 operation._skips = False
                 return
             association = operation._association = self._look_up(operation.handle)
@@ -362,6 +363,26 @@ class SoftwarePort(Backend):
         elif operation._timeout is not None:
             self._set_timer(operation)
 
+    def _begin_wait(self, operation: AnyOverlapped) -> bool:
+        """Wait for the descriptor that tells of a process or an event (EMU-34)."""
+        waitable = operation._address = waitables.open_waitable(operation.handle)
+        operation._association = self._look_up(waitable)
+        self._engine.prepare(operation)
+        begin, operation._begin = operation._begin, self._begin_wait
+        return begin(operation)
+
+    def _end_wait(self, operation: AnyOverlapped) -> None:
+        association, operation._association = operation._association, self._nowhere
+        waitable, operation._address = operation._address, None
+        if waitable is None:
+            return
+        if self._associations.get(association.fd) is association:
+            del self._associations[association.fd]
+            self._engine.detach(association)
+        waitable.close()
+        if not operation._final:
+            operation._value = waitables.result_of(operation.handle)
+
     def _finish_inline(self, operation: AnyOverlapped) -> None:
         """The operation ended within its start, and not in the plainest way."""
         if operation._final >= FAILURES:
@@ -407,6 +428,8 @@ class SoftwarePort(Backend):
         if operation._plain_on is None:
             self._specials -= 1
             self._started -= 1
+            if operation.opcode is Opcode.WAIT:
+                self._end_wait(operation)
         if operation._routines is not None:
             operation._routines.forget(self)
             operation._routines = None
@@ -415,6 +438,8 @@ class SoftwarePort(Backend):
         """An operation has ended: tell whoever is to know. Exactly once per start."""
         if operation._plain_on is None:
             self._specials -= 1
+            if operation.opcode is Opcode.WAIT:
+                self._end_wait(operation)
         if operation._routines is not None:
             queue, operation._routines = operation._routines, None
             operation.done = True

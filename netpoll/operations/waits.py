@@ -1,19 +1,34 @@
-"""What moves no data: readiness, time."""
+"""What moves no data: readiness, time, the end of a process, an event."""
 
 from __future__ import annotations
 
 import selectors
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
+from netpoll.handles import require_waitable
 from netpoll.operations.starter import A_CENTURY, Starter, check_timeout
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
     import socket
+    import subprocess
 
     from netpoll.operations.starter import Routine
 
 EVENTS = selectors.EVENT_READ, selectors.EVENT_WRITE, selectors.EVENT_READ | selectors.EVENT_WRITE
+
+
+class HasFileno(Protocol):
+    """A pidfd, an eventfd, a pipe: what becomes readable."""
+
+    def fileno(self) -> int: ...
+
+
+class HasHandle(Protocol):
+    """What has a HANDLE of Windows, as an integer."""
+
+    @property
+    def handle(self) -> int: ...
 
 
 class Waits(Starter):
@@ -66,4 +81,45 @@ class Waits(Starter):
             seconds = A_CENTURY
         operation = self._new(Opcode.TIMER, None, overlapped, routine, None, require=None)
         operation._timeout = seconds
+        return self._begin(operation, None, None, 0)
+
+    @overload
+    def wait(
+        self,
+        handle: subprocess.Popen[Any],
+        *,
+        overlapped: Overlapped[int] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[int]: ...
+    @overload
+    def wait(
+        self,
+        handle: HasFileno | HasHandle,
+        *,
+        overlapped: Overlapped[None] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[None]: ...
+    def wait(
+        self,
+        handle: Any,
+        *,
+        overlapped: Overlapped[Any] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[Any]:
+        """Complete once a process has ended or an event is set (WAIT-01, EMU-34).
+
+        The result of a `subprocess.Popen` is its return code, also when it had ended before;
+        `returncode` is set then. Anything else has no result. No association is needed: the packet
+        carries the key `None`.
+
+        :param handle: a `subprocess.Popen`; on POSIX also what has a `fileno()` that becomes
+            readable (a pidfd, an eventfd), on Windows what has the integer of a HANDLE as `handle`
+            (a wait takes the signal of an event that resets itself, WAIT-02)
+        :raises TypeError: something else; a socket, which `poll` is for
+        """
+        operation = self._new(Opcode.WAIT, handle, overlapped, routine, timeout, require=None)
+        require_waitable(handle)
         return self._begin(operation, None, None, 0)

@@ -38,6 +38,7 @@ POINTERS = {
     "PULONG": "LPDWORD",
     "PVOID": "Memory",
     "const HANDLE *": "Handles",
+    "HANDLE *": "Handles",
     "const struct sockaddr *": "Sockaddr",
     "struct sockaddr **": "SockaddrPointer",
     "void": "None",

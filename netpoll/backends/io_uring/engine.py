@@ -163,7 +163,7 @@ class IoUringEngine(Engine):
     # -- handles -----------------------------------------------------------------------------------
 
     def attach(self, handle: Any, fd: int) -> Channel:
-        handle.setblocking(False)
+        sockets.unblock(handle)
         return Channel(handle, fd)
 
     def detach(self, association: Association) -> list[Operation]:
@@ -194,8 +194,7 @@ class IoUringEngine(Engine):
     # -- starting ----------------------------------------------------------------------------------
 
     def prepare(self, operation: Operation) -> None:
-        if operation.handle.gettimeout() != 0:
-            operation.handle.setblocking(False)  # somebody changed it since (XFER-05)
+        sockets.unblock(operation.handle)
         try:
             token = self._tokens.pop()
         except IndexError:
@@ -205,7 +204,7 @@ class IoUringEngine(Engine):
         operations.prepare(operation, native)
         if operation.opcode is Opcode.CONNECT:
             operation._begin = self._begin_connect
-        elif operation.opcode is Opcode.POLL:
+        elif operation.opcode in sockets.ALONE:
             operation._begin = self._begin_alone
         else:
             operation._begin = self._begin_first
@@ -383,11 +382,15 @@ class IoUringEngine(Engine):
         moment to see that one was closed meanwhile: its number may be another's by now."""
         started = self._started
         count = len(started)
-        entries = [each._native.entry for each in started if not each.handle._closed]
+        try:
+            entries = [each._native.entry for each in started if not each.handle._closed]
+        except AttributeError:  # what is no socket does not tell so cheaply
+            entries = []
         if len(entries) != count:
-            for operation in [each for each in started if each.handle._closed]:
-                if operation.handle.fileno() == operation._association.fd:
-                    entries.append(operation._native.entry)  # a file of makefile() keeps it open
+            entries.clear()
+            for operation in started[:count]:
+                if operation._association.alive():  # a file of makefile() keeps a closed one open
+                    entries.append(operation._native.entry)
                 else:
                     self._end(operation, sockets.status_of_close(operation))
                     self._table[operation._native.token] = None
@@ -625,7 +628,7 @@ class IoUringEngine(Engine):
         if operation.opcode is Opcode.CONNECT:
             if channel.writing.refusal == nt.STATUS_INVALID_CONNECTION:
                 channel.refuse(0)
-        elif operation.opcode is Opcode.POLL:
+        elif operation.opcode in sockets.ALONE:
             channel.forget_poll(operation)
         elif operation in channel.first_receives:
             channel.first_receives.remove(operation)

@@ -15,7 +15,7 @@ from netpoll.backends import sockets
 from netpoll.backends.base import Capability
 from netpoll.backends.io_uring.connections import prepare_accept, prepare_connect
 from netpoll.backends.io_uring.entries import NEVER, Native
-from netpoll.backends.io_uring.polls import prepare_poll
+from netpoll.backends.io_uring.polls import prepare_poll, prepare_wait
 from netpoll.backends.io_uring.streams import prepare_receive, prepare_send
 from netpoll.overlapped import Opcode, Overlapped
 
@@ -45,6 +45,10 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.CONNECT: (
         prepare_connect,
         "IORING_OP_CONNECT, then SEND where it carries data",
+    ),
+    Opcode.WAIT: (
+        prepare_wait,
+        "IORING_OP_POLL_ADD of a pidfd, or of a duplicate of the descriptor",
     ),
     Opcode.POLL: (
         prepare_poll,

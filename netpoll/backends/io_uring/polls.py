@@ -21,6 +21,11 @@ def prepare_poll(operation: Operation, record: sockets.SocketAssociation) -> Non
     write_poll(operation)
 
 
+def prepare_wait(operation: Operation, record: sockets.SocketAssociation) -> None:
+    operation.flags = selectors.EVENT_READ
+    prepare_poll(operation, record)
+
+
 def write_poll(operation: Operation) -> None:
     events = 0
     if operation.flags & selectors.EVENT_READ:

@@ -74,8 +74,9 @@ class LPDWORD(Protocol):
 
 
 class Handles(Protocol):
-    """An array of handles."""
+    """An array of handles, or where a function puts one."""
 
+    def __getitem__(self, index: int, /) -> Handle: ...
     def __setitem__(self, index: int, value: Handle, /) -> None: ...
 
 
@@ -164,6 +165,20 @@ class Kernel32(Protocol):
         hTemplateFile: Handle,
         /,
     ) -> Handle: ...
+
+    def DuplicateHandle(
+        self,
+        hSourceProcessHandle: Handle,
+        hSourceHandle: Handle,
+        hTargetProcessHandle: Handle,
+        lpTargetHandle: Handles,
+        dwDesiredAccess: int,
+        bInheritHandle: int,
+        dwOptions: int,
+        /,
+    ) -> int: ...
+
+    def GetCurrentProcess(self, /) -> Handle: ...
 
     def DeviceIoControl(
         self,

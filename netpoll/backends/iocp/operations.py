@@ -8,7 +8,7 @@ from netpoll.backends.base import Capability
 from netpoll.backends.iocp.connections import prepare_accept, prepare_connect
 from netpoll.backends.iocp.polls import prepare_poll
 from netpoll.backends.iocp.streams import prepare_receive, prepare_send
-from netpoll.backends.iocp.waits import prepare_timer
+from netpoll.backends.iocp.waits import prepare_timer, prepare_wait
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
         prepare_poll,
         "an AFD poll of the socket's base handle, one for all of its polls",
     ),
+    Opcode.WAIT: (prepare_wait, "WaitForMultipleObjects in the watcher's thread, which posts"),
     Opcode.TIMER: (prepare_timer, "a heap of deadlines in the watcher's thread, which posts"),
 }
-EMULATED: Final = frozenset({Opcode.POLL, Opcode.TIMER})
+EMULATED: Final = frozenset({Opcode.POLL, Opcode.TIMER, Opcode.WAIT})
 """Those that Windows has no overlapped function for: their ends are posted by ourselves."""
 
 

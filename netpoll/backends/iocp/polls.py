@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import selectors
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import status as nt
 from netpoll.backends.iocp import constants as win
@@ -109,7 +109,7 @@ class Polls:
 
     def forget(self, operation: Operation) -> None:
         """It has ended, or is to."""
-        polled: Polled | None = operation._association.polled  # type: ignore[attr-defined]
+        polled = cast("Socket", operation._association).polled
         if polled is None:
             return
         polled.waiting[:] = [each for each in polled.waiting if each is not operation]

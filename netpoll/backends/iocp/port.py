@@ -562,7 +562,10 @@ class IocpPort(Backend):
         if native is None or self._table.get(native.address) is not operation:
             return False
         if not native.known:
-            self.polls.forget(operation)
+            if operation.opcode is Opcode.POLL:
+                self.polls.forget(operation)
+            elif operation.opcode is Opcode.WAIT:
+                self._watcher.forget(native.address)
             return self.end(operation, cause)
         number = operation.handle.fileno()
         if number < 0:

@@ -113,7 +113,7 @@ class SelectorsEngine(Engine):
     # -- handles -----------------------------------------------------------------------------------
 
     def attach(self, handle: Any, fd: int) -> Channel:
-        handle.setblocking(False)
+        sockets.unblock(handle)
         return Channel(handle, fd, self._watch_for)
 
     def detach(self, association: Association) -> list[Operation]:
@@ -142,8 +142,7 @@ class SelectorsEngine(Engine):
     # -- operations --------------------------------------------------------------------------------
 
     def prepare(self, operation: Operation) -> None:
-        if operation.handle.gettimeout() != 0:
-            operation.handle.setblocking(False)  # somebody changed it since (XFER-05)
+        sockets.unblock(operation.handle)
         operations.prepare(self, operation)
 
     def start_connect(self, operation: Operation) -> bool:
@@ -188,7 +187,7 @@ class SelectorsEngine(Engine):
 
     def cancel(self, operation: Operation, status: int) -> bool:
         channel = cast("Channel", operation._association)
-        if operation.opcode is Opcode.POLL:
+        if operation.opcode in sockets.ALONE:
             found = channel.forget_poll(operation)
         else:
             found = operation._queue.remove(operation)

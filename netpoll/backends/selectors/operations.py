@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll.backends.base import Capability
 from netpoll.backends.selectors.connections import prepare_accept, prepare_connect
-from netpoll.backends.selectors.polls import prepare_poll
+from netpoll.backends.selectors.polls import prepare_poll, prepare_wait
 from netpoll.backends.selectors.streams import prepare_receive, prepare_send
 from netpoll.overlapped import Opcode, Overlapped
 
@@ -45,6 +45,10 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.CONNECT: (
         prepare_connect,
         "connect_ex(), then SO_ERROR when the socket is writable",
+    ),
+    Opcode.WAIT: (
+        prepare_wait,
+        "a pidfd, or a duplicate of the descriptor, that becomes readable; a thread without pidfds",
     ),
     Opcode.POLL: (
         prepare_poll,

@@ -20,6 +20,11 @@ def prepare_poll(engine: SelectorsEngine, operation: Operation, channel: Channel
     operation._begin = engine.start_poll
 
 
+def prepare_wait(engine: SelectorsEngine, operation: Operation, channel: Channel) -> None:
+    operation._socket_flags = READ
+    operation._begin = engine.start_poll
+
+
 def interest(channel: Channel) -> int:
     """What the selector has to be asked for on behalf of the polls."""
     bits = 0
