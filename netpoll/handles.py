@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 import sys
 import threading
 import weakref
@@ -140,3 +141,30 @@ def require_socket(handle: Any) -> None:
         raise TypeError(
             "a TLS socket does its own reading and writing; use ssl.MemoryBIO with a plain socket"
         )
+
+
+def require_waitable(handle: Any) -> None:
+    """
+    :raises TypeError: nothing that `CompletionPort.wait` can wait for
+    :raises OSError: it is closed (6)
+    """
+    if isinstance(handle, subprocess.Popen):
+        return
+    if isinstance(handle, socket.socket):
+        raise TypeError("wait() is for processes and events; poll() waits for a socket")
+    name = "handle" if sys.platform == "win32" else "fileno"
+    if not hasattr(handle, name):
+        raise TypeError(
+            f"wait() takes a subprocess.Popen or an object with {name}, not {type(handle).__name__}"
+        )
+    if sys.platform != "win32" and number_of(handle) < 0:
+        raise nt.make_exception(nt.STATUS_INVALID_HANDLE, message="the handle is closed")
+
+
+def number_of(handle: Any) -> int:
+    """Its descriptor; -1 if it is closed, which files tell by an exception."""
+    try:
+        number: int = handle.fileno()
+    except ValueError:
+        return -1
+    return number

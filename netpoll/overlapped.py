@@ -39,6 +39,9 @@ class Opcode(enum.StrEnum):
     SENDTO = "sendto"
     RECVMSG_INTO = "recvmsg_into"
     SENDMSG = "sendmsg"
+    POLL = "poll"
+    TIMER = "timer"
+    WAIT = "wait"
 
 
 RECEIVES: Final = frozenset(
@@ -255,6 +258,8 @@ class Overlapped(Generic[T]):
         if self.opcode is None:
             return f"<{name} unused>"
         state = "pending" if self.status == nt.STATUS_PENDING else nt.name_of(self.status)
+        if self.handle is None:
+            return f"<{name} {self.opcode} {state}>"
         return f"<{name} {self.opcode} {describe(self.handle)} {state} {self.transferred} bytes>"
 
 
@@ -268,6 +273,9 @@ _VALUES: Final[dict[Opcode, Callable[[Overlapped[Any], int], Any]]] = {
     Opcode.DISCONNECT: lambda operation, transferred: None,
     Opcode.RECVFROM_INTO: lambda operation, transferred: (transferred, operation._value),
     Opcode.RECVMSG_INTO: lambda operation, transferred: operation._value.message(transferred),
+    Opcode.POLL: lambda operation, transferred: operation._value,
+    Opcode.TIMER: lambda operation, transferred: None,
+    Opcode.WAIT: lambda operation, transferred: operation._value,
 }
 """The value of an operation that has ended well, of those with another one than the number of bytes
 that moved."""

@@ -58,14 +58,31 @@ class Line(Protocol):
     """The status with which every start fails: a reset is sticky (EMU-15), so is a shutdown."""
 
 
+ALONE: Final = (Opcode.POLL, Opcode.WAIT)
+"""Operations that stand in no line, beside all others (EMU-33)."""
+
+
+def is_socket(handle: Any) -> bool:
+    """Whether it is one, and not a descriptor of another kind."""
+    return isinstance(handle, socket.socket)
+
+
+def unblock(handle: Any) -> None:
+    """Have no system call on it wait, also where somebody has changed that since (XFER-05)."""
+    if is_socket(handle) and handle.gettimeout() != 0:
+        handle.setblocking(False)
+
+
 class SocketAssociation(Association):
     """A socket with what has to be remembered of it."""
 
-    __slots__ = ("closing", "first_receives", "reading", "reports", "reset", "stream", "writing")
+    __slots__ = (
+        *("closing", "first_receives", "polls", "reading", "reports", "reset", "stream", "writing"),
+    )
 
     def __init__(self, handle: socket.socket, fd: int, reading: Line, writing: Line) -> None:
         super().__init__(handle, fd)
-        self.stream: bool = handle.type == socket.SOCK_STREAM
+        self.stream: bool = is_socket(handle) and handle.type == socket.SOCK_STREAM
         self.reading: Any = reading
         self.writing: Any = writing
         self.reports: bool | None = None
@@ -76,6 +93,14 @@ class SocketAssociation(Association):
         (SEND-07)."""
         self.first_receives: list[Operation] = []
         """Accepts that have their connection and wait for its first data (ACC-08)."""
+        self.polls: tuple[Operation, ...] = ()
+        """Operations that stand in no line: those that wait for readiness (EMU-33)."""
+
+    def forget_poll(self, operation: Operation) -> bool:
+        """It has ended; `False` if it is none that waits here."""
+        before = self.polls
+        self.polls = tuple(each for each in before if each is not operation)
+        return len(self.polls) != len(before)
 
     def refuse(self, status: int) -> None:
         """Let every start fail with `status`; 0 allows them again."""
@@ -122,7 +147,7 @@ def fail(operation: Operation, number: int) -> None:
 
 def status_of_close(operation: Operation) -> int:
     """How an operation ends when its handle is closed under it (CLOSE-01, CLOSE-02, CLOSE-04)."""
-    transfer = operation.opcode not in ACCEPTS and operation.opcode is not Opcode.CONNECT
+    transfer = operation.opcode not in (*ACCEPTS, Opcode.CONNECT, *ALONE)
     if transfer and association_of(operation).stream:
         return nt.STATUS_CONNECTION_ABORTED
     return nt.STATUS_CANCELLED

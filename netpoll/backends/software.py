@@ -24,7 +24,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
-from netpoll.backends import routines
+from netpoll.backends import routines, waitables
 from netpoll.backends.base import Association, Backend, Capability, Engine, Inflight
 from netpoll.backends.threads import end_with_this_thread
 from netpoll.errors import PortClosed
@@ -97,6 +97,7 @@ class SoftwarePort(Backend):
         "_max_inflight",
         "_next_sweep",
         "_now",
+        "_nowhere",
         "_packets",
         "_poller",
         "_posted",
@@ -150,6 +151,9 @@ class SoftwarePort(Backend):
         """Threads between taking a packet and their next wait; kept only under a concurrency
         limit."""
         self._associations: dict[int, Association] = {}
+        self._nowhere = Association(self, -1)
+        """What operations that work on no handle belong to: their packets carry no key."""
+        self._nowhere.associated = True
         self._sweep_interval = SWEEP[0]
         self._next_sweep = 0.0
         self._now = time.monotonic()
@@ -252,6 +256,13 @@ class SoftwarePort(Backend):
     def prepare(self, operation: AnyOverlapped) -> None:
         with self._lock:
             self._check_open()
+            operation._owner = self
+            if operation.opcode is Opcode.TIMER or operation.opcode is Opcode.WAIT:
+                operation._association = self._nowhere
+                timer = operation.opcode is Opcode.TIMER
+                operation._begin = _begin_timer if timer else self._begin_wait
+                operation._skips = False
+                return
             association = operation._association = self._look_up(operation.handle)
             if operation.routine is not None and association.associated:
                 raise nt.make_exception(  # ASSOC-12
@@ -267,7 +278,6 @@ class SoftwarePort(Backend):
                 and operation._timeout is None
                 and self._max_inflight is None
             )
-            operation._owner = self
             operation._plain_on = self if plain else None
             operation._skips = association.skip_on_success
             self._engine.prepare(operation)
@@ -348,7 +358,8 @@ class SoftwarePort(Backend):
         operation.done = False
         operation._final = PENDING
         operation._since = self._now
-        if operation.event is not None or not operation._association.associated:
+        ends = operation.event is not None or operation.routine is not None
+        if ends or not operation._association.associated:
             end_with_this_thread(operation, self)
         self._specials += 1
         self._started += 1
@@ -356,6 +367,26 @@ class SoftwarePort(Backend):
             self._finish_inline(operation)
         elif operation._timeout is not None:
             self._set_timer(operation)
+
+    def _begin_wait(self, operation: AnyOverlapped) -> bool:
+        """Wait for the descriptor that tells of a process or an event (EMU-34)."""
+        waitable = operation._address = waitables.open_waitable(operation.handle)
+        operation._association = self._look_up(waitable)
+        self._engine.prepare(operation)
+        begin, operation._begin = operation._begin, self._begin_wait
+        return begin(operation)
+
+    def _end_wait(self, operation: AnyOverlapped) -> None:
+        association, operation._association = operation._association, self._nowhere
+        waitable, operation._address = operation._address, None
+        if waitable is None:
+            return
+        if self._associations.get(association.fd) is association:
+            del self._associations[association.fd]
+            self._engine.detach(association)
+        waitable.close()
+        if not operation._final:
+            operation._value = waitables.result_of(operation.handle)
 
     def _finish_inline(self, operation: AnyOverlapped) -> None:
         """The operation ended within its start, and not in the plainest way."""
@@ -382,7 +413,10 @@ class SoftwarePort(Backend):
         what became of it. What was queued, or had ended already, still has its completion."""
         if any(packet is operation for packet in self._packets):
             return
-        if any(each is operation for each in self._engine.pending(operation._association)):
+        association = operation._association
+        nowhere = association is self._nowhere
+        pending = self._pending() if nowhere else self._engine.pending(association)
+        if any(each is operation for each in pending):
             return
         if operation._final < FAILURES and operation._final != PENDING:
             self._finish(operation)
@@ -399,6 +433,8 @@ class SoftwarePort(Backend):
         if operation._plain_on is None:
             self._specials -= 1
             self._started -= 1
+            if operation.opcode is Opcode.WAIT:
+                self._end_wait(operation)
         if operation._routines is not None:
             operation._routines.forget(self)
             operation._routines = None
@@ -407,6 +443,8 @@ class SoftwarePort(Backend):
         """An operation has ended: tell whoever is to know. Exactly once per start."""
         if operation._plain_on is None:
             self._specials -= 1
+            if operation.opcode is Opcode.WAIT:
+                self._end_wait(operation)
         if operation._routines is not None:
             queue, operation._routines = operation._routines, None
             operation.done = True
@@ -439,7 +477,9 @@ class SoftwarePort(Backend):
     def _stop(self, operation: AnyOverlapped, status: int) -> bool:
         if not operation._in_use or operation._final != PENDING:
             return False
-        if not self._engine.cancel(operation, status):
+        if operation.opcode is Opcode.TIMER:
+            operation._final = 0 if status == nt.STATUS_IO_TIMEOUT else status
+        elif not self._engine.cancel(operation, status):
             return False
         if operation._final != PENDING:
             self._finish(operation)
@@ -481,7 +521,13 @@ class SoftwarePort(Backend):
 
     def _pending(self) -> list[AnyOverlapped]:
         associations = self._associations.values()
-        return [each for association in associations for each in self._engine.pending(association)]
+        pending = [each for record in associations for each in self._engine.pending(record)]
+        pending += [
+            entry[2]
+            for entry in self._timers
+            if entry[2].opcode is Opcode.TIMER and self._is_due_to_run(entry)
+        ]
+        return pending
 
     def _check_room(self) -> None:
         self._check_open()
@@ -875,6 +921,8 @@ class SoftwarePort(Backend):
     # -- the port as a whole ---------------------------------------------------------------------
 
     def capability(self, opcode: str) -> Capability:
+        if opcode == Opcode.TIMER:
+            return Capability("emulated", "the port's heap of deadlines, looked at by its waits")
         return self._engine.capability(opcode)
 
     def stats(self) -> dict[str, float]:
@@ -936,6 +984,11 @@ def _in_child() -> None:
 _os: Any = os  # Windows has no such name
 if hasattr(_os, "register_at_fork"):
     _os.register_at_fork(after_in_child=_in_child)
+
+
+def _begin_timer(operation: AnyOverlapped) -> bool:
+    operation.transferred = 0
+    return False  # and its time limit ends it
 
 
 def _completion(operation: AnyOverlapped) -> Completion:

@@ -9,7 +9,6 @@ from netpoll.handles import note_use, require_socket
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from netpoll.backends.base import Backend
@@ -29,19 +28,25 @@ class Starter:
     def _new(
         self,
         opcode: Opcode,
-        handle: socket.socket,
+        handle: Any,
         overlapped: Overlapped[T] | None,
         routine: Routine | None,
         timeout: float | None,
+        require: Callable[[Any], None] | None = require_socket,
     ) -> Overlapped[T]:
+        """
+        :param require: refuses what is no handle for this operation; `None` where it is about
+            nothing that could be associated
+        """
         if overlapped is None:
             overlapped = Overlapped()
         elif not isinstance(overlapped, Overlapped):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"overlapped is an Overlapped, not {type(overlapped).__name__}")
         elif overlapped._in_use:
             overlapped._refuse_use()
-        require_socket(handle)
-        note_use(handle, cast("CompletionPort", self))
+        if require is not None:
+            require(handle)
+            note_use(handle, cast("CompletionPort", self))
         overlapped._unprepare()
         overlapped.opcode = opcode
         overlapped.handle = handle

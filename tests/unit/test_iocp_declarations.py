@@ -39,6 +39,7 @@ POINTERS = {
     "PULONG": "LPDWORD",
     "PVOID": "Memory",
     "const HANDLE *": "Handles",
+    "HANDLE *": "Handles",
     "const struct sockaddr *": "Sockaddr",
     "struct sockaddr **": "SockaddrPointer",
     "LPWSAMSG": "WSAMSG",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import socket
 
     from netpoll.backends.io_uring.entries import Native
+    from netpoll.buffers import Pinned
     from netpoll.overlapped import Overlapped
 
     Operation = Overlapped[Any]
@@ -51,7 +52,7 @@ def prepare_receive(operation: Operation, record: sockets.SocketAssociation) -> 
 def receive_at_once(operation: Operation) -> bool:
     """A plain system call, for the first start."""
     sock: Any = operation.handle
-    view = operation._view
+    view: Pinned = operation._view
     views = view if isinstance(view, list) else [view]
     flags = operation.flags & OTHER_FLAGS | sockets.DONTWAIT
     try:

@@ -168,7 +168,7 @@ class IoUringEngine(Engine):
     # -- handles -----------------------------------------------------------------------------------
 
     def attach(self, handle: Any, fd: int) -> Channel:
-        handle.setblocking(False)
+        sockets.unblock(handle)
         return Channel(handle, fd)
 
     def detach(self, association: Association) -> list[Operation]:
@@ -202,8 +202,7 @@ class IoUringEngine(Engine):
     # -- starting ----------------------------------------------------------------------------------
 
     def prepare(self, operation: Operation) -> None:
-        if operation.handle.gettimeout() != 0:
-            operation.handle.setblocking(False)  # somebody changed it since (XFER-05)
+        sockets.unblock(operation.handle)
         try:
             token = self._tokens.pop()
         except IndexError:
@@ -217,6 +216,8 @@ class IoUringEngine(Engine):
             operation._begin = self._begin_disconnect
         elif operation.opcode is Opcode.SENDFILE:
             operation._begin = self._begin_sendfile
+        elif operation.opcode in sockets.ALONE:
+            operation._begin = self._begin_alone
         else:
             operation._begin = self._begin_first
 
@@ -306,13 +307,15 @@ class IoUringEngine(Engine):
         operation._begin = self._begin_again
         line = operation._queue
         at_once: Any = operation._perform
-        look = at_once is not None and not (line.refusal or line.head)
-        if look and at_once(operation):
-            return self._ended_inline(operation)
-        if look and operation._call is finish_datagram_send:
+        looked = False
+        if at_once is not None and not (line.refusal or line.head):
+            if at_once(operation):
+                return self._ended_inline(operation)
+            looked = True
+        if looked and operation._call is finish_datagram_send:
             self._hand_report_over(cast("Channel", operation._association))
         blocked = self._blocked
-        if look and not blocked and operation.opcode not in SENDS:
+        if looked and not blocked and operation.opcode not in SENDS:
             return operation._begin(operation)
         # no need to wake the waiting thread: this one makes the system call
         self._blocked = False
@@ -359,6 +362,17 @@ class IoUringEngine(Engine):
                 transfer.close()
         return ended
 
+    def _begin_alone(self, operation: Operation) -> bool:
+        """The start of an operation that stands in no line, but beside the others (EMU-33)."""
+        channel = cast("Channel", operation._association)
+        if channel.reading.refusal == nt.STATUS_INVALID_HANDLE or not channel.alive():
+            operation._final = nt.STATUS_INVALID_HANDLE
+            return True
+        channel.polls = (*channel.polls, operation)
+        self._hand_over(operation)
+        self.flush()
+        return self._ended_inline(operation)
+
     def _ended_inline(self, operation: Operation) -> bool:
         if operation._final == PENDING:
             return False
@@ -402,11 +416,15 @@ class IoUringEngine(Engine):
         moment to see that one was closed meanwhile: its number may be another's by now."""
         started = self._started
         count = len(started)
-        entries = [each._native.entry for each in started if not each.handle._closed]
+        try:
+            entries = [each._native.entry for each in started if not each.handle._closed]
+        except AttributeError:  # what is no socket does not tell so cheaply
+            entries = []
         if len(entries) != count:
-            for operation in [each for each in started if each.handle._closed]:
-                if operation.handle.fileno() == operation._association.fd:
-                    entries.append(operation._native.entry)  # a file of makefile() keeps it open
+            entries.clear()
+            for operation in started[:count]:
+                if operation._association.alive():  # a file of makefile() keeps a closed one open
+                    entries.append(operation._native.entry)
                 else:
                     self._end(operation, sockets.status_of_close(operation))
                     self._table[operation._native.token] = None
@@ -524,6 +542,7 @@ class IoUringEngine(Engine):
             *heads[1:],
             *channel.writing.waiting(),
             *channel.first_receives,
+            *channel.polls,
             *(each for each in self._finished if each._association is channel),
         ]
 
@@ -671,6 +690,8 @@ class IoUringEngine(Engine):
         if operation.opcode is Opcode.CONNECT:
             if channel.writing.refusal == nt.STATUS_INVALID_CONNECTION:
                 channel.refuse(0)
+        elif operation.opcode in sockets.ALONE:
+            channel.forget_poll(operation)
         elif operation in channel.first_receives:
             channel.first_receives.remove(operation)
             if operation._final >= FAILURES and operation._value is not None:

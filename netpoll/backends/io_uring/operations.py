@@ -23,6 +23,7 @@ from netpoll.backends.io_uring.messages import (
     prepare_receive_message,
     prepare_send_message,
 )
+from netpoll.backends.io_uring.polls import prepare_poll, prepare_wait
 from netpoll.backends.io_uring.streams import prepare_receive, prepare_send
 from netpoll.backends.io_uring.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.overlapped import Opcode, Overlapped
@@ -82,6 +83,14 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.SENDMSG: (
         prepare_send_message,
         "IORING_OP_SENDMSG with control data",
+    ),
+    Opcode.WAIT: (
+        prepare_wait,
+        "IORING_OP_POLL_ADD of a pidfd, or of a duplicate of the descriptor",
+    ),
+    Opcode.POLL: (
+        prepare_poll,
+        "IORING_OP_POLL_ADD",
     ),
 }
 

@@ -85,8 +85,9 @@ class LPDWORD(Protocol):
 
 
 class Handles(Protocol):
-    """An array of handles."""
+    """An array of handles, or where a function puts one."""
 
+    def __getitem__(self, index: int, /) -> Handle: ...
     def __setitem__(self, index: int, value: Handle, /) -> None: ...
 
 
@@ -172,6 +173,45 @@ class Kernel32(Protocol):
     def CancelIoEx(self, hFile: Handle, lpOverlapped: LPOVERLAPPED, /) -> int: ...
 
     def CloseHandle(self, hObject: Handle, /) -> int: ...
+
+    def CreateFileW(
+        self,
+        lpFileName: Memory,
+        dwDesiredAccess: int,
+        dwShareMode: int,
+        lpSecurityAttributes: Memory,
+        dwCreationDisposition: int,
+        dwFlagsAndAttributes: int,
+        hTemplateFile: Handle,
+        /,
+    ) -> Handle: ...
+
+    def DuplicateHandle(
+        self,
+        hSourceProcessHandle: Handle,
+        hSourceHandle: Handle,
+        hTargetProcessHandle: Handle,
+        lpTargetHandle: Handles,
+        dwDesiredAccess: int,
+        bInheritHandle: int,
+        dwOptions: int,
+        /,
+    ) -> int: ...
+
+    def GetCurrentProcess(self, /) -> Handle: ...
+
+    def DeviceIoControl(
+        self,
+        hDevice: Handle,
+        dwIoControlCode: int,
+        lpInBuffer: Memory,
+        nInBufferSize: int,
+        lpOutBuffer: Memory,
+        nOutBufferSize: int,
+        lpBytesReturned: LPDWORD,
+        lpOverlapped: LPOVERLAPPED,
+        /,
+    ) -> int: ...
 
     def CreateEventW(
         self,

@@ -141,6 +141,15 @@ class Library:
             ifs = self._ifs[provider] = bool(info.dwServiceFlags1 & win.XP1_IFS_HANDLES)
         return ifs
 
+    def base_handle(self, number: int) -> int:
+        """The socket of the system that a layered provider's socket is made of (LIB-04)."""
+        base, returned = ffi.new("ULONG_PTR *"), ffi.new("DWORD *")
+        for code in (win.SIO_BASE_HANDLE, win.SIO_BSP_HANDLE_POLL):
+            size = ffi.sizeof("ULONG_PTR")
+            if not self.ws2_32.WSAIoctl(number, code, NULL, 0, base, size, returned, NULL, NULL):
+                return int(base[0])
+        return number  # no provider lies between
+
     def _extension(self, number: int, name: str, kind: str, guid: win.Guid) -> Any:
         wanted, pointer, returned = (
             ffi.new("GUID *", guid),
@@ -165,6 +174,12 @@ class Library:
 def handle(number: int) -> Handle:
     """A socket's `fileno()`, or a handle as an integer, as HANDLE."""
     return ffi.cast("HANDLE", number)
+
+
+def wide(text: str) -> Any:
+    """A string as LPCWSTR."""
+    encoded = (text + "\0").encode("utf-16-le")
+    return ffi.new("WCHAR[]", struct.unpack(f"<{len(encoded) // 2}H", encoded))
 
 
 @functools.cache

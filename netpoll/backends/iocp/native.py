@@ -43,6 +43,7 @@ class Native:
         "event",
         "finish",
         "flags",
+        "known",
         "mswsock",
         "overlapped",
         "routine",
@@ -56,6 +57,8 @@ class Native:
         self.address: int = int(ffi.cast("ULONG_PTR", self.overlapped))
         self.begin: Begin = begin
         self.finish: Finish | None = finish
+        self.known: bool = True
+        """Whether it is Windows that works on it; of what the watcher does, packets are posted."""
         self.transferred: LPDWORD = ffi.new("DWORD *")
         """Bytes moved, of a start that finished at once."""
         self.flags: LPDWORD = ffi.new("DWORD *")

@@ -16,8 +16,10 @@ from netpoll.backends.iocp.messages import (
     prepare_send_message,
     prepare_send_to,
 )
+from netpoll.backends.iocp.polls import prepare_poll
 from netpoll.backends.iocp.streams import prepare_receive, prepare_send
 from netpoll.backends.iocp.transfers import prepare_disconnect, prepare_sendfile
+from netpoll.backends.iocp.waits import prepare_timer, prepare_wait
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -45,7 +47,15 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.SENDTO: (prepare_send_to, "WSASendTo"),
     Opcode.RECVMSG_INTO: (prepare_receive_message, "WSARecvMsg; WSARecv on streams"),
     Opcode.SENDMSG: (prepare_send_message, "WSASendMsg; WSASend on streams"),
+    Opcode.POLL: (
+        prepare_poll,
+        "an AFD poll of the socket's base handle, one for all of its polls",
+    ),
+    Opcode.WAIT: (prepare_wait, "WaitForMultipleObjects in the watcher's thread, which posts"),
+    Opcode.TIMER: (prepare_timer, "a heap of deadlines in the watcher's thread, which posts"),
 }
+EMULATED: Final = frozenset({Opcode.POLL, Opcode.TIMER, Opcode.WAIT})
+"""Those that Windows has no overlapped function for: their ends are posted by ourselves."""
 
 
 def prepare(operation: Operation, library: Library) -> Native:
@@ -64,4 +74,5 @@ def capability(opcode: str) -> Capability:
     if known is None:
         reason = f"there is no operation {opcode!r} in this version of netpoll"
         return Capability("unsupported", reason)
-    return Capability("native", known[1])
+    level = "emulated" if opcode in EMULATED else "native"
+    return Capability(level, known[1])

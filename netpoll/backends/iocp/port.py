@@ -19,7 +19,7 @@ import time
 import weakref
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from netpoll import status as nt
 from netpoll.backends import routines
@@ -37,6 +37,7 @@ from netpoll.backends.iocp.library import (
     load,
 )
 from netpoll.backends.iocp.library import handle as as_handle
+from netpoll.backends.iocp.polls import Polled, Polls
 from netpoll.backends.iocp.watcher import Watcher
 from netpoll.backends.sockets import ACCEPTS
 from netpoll.backends.threads import end_with_this_thread
@@ -64,6 +65,8 @@ WAKE_KEY: Final = 1
 """The key of a packet that only ends a wait."""
 POSTED_KEY: Final = 2
 """The key of the program's own packets; the address is a number in the table of those."""
+POLL_KEY: Final = 3
+"""The key of what the port itself asks of the AFD driver."""
 FIRST_KEY: Final = 16
 """From here on, a key is the number of an association."""
 
@@ -97,11 +100,13 @@ _abandoned: list[Operation] = []
 class Socket(Association):
     """A socket that a port knows, with its number as the kernel returns it."""
 
-    __slots__ = ("number",)
+    __slots__ = ("number", "polled")
 
     def __init__(self, sock: Any, fd: int, number: int) -> None:
         super().__init__(sock, fd)
         self.number: int = number
+        self.polled: Polled | None = None
+        """Who waits for its readiness."""
 
 
 class _Thread(threading.local):
@@ -149,6 +154,9 @@ class IocpPort(Backend):
         )
         """Operations on handles that are not associated. One of a duplicate's queues a packet all
         the same (ASSOC-08)."""
+        self._nowhere = Socket(self, -1, next(self._numbers))
+        """What operations that work on no handle belong to: their packets carry no key."""
+        self._nowhere.associated = True
         self._early: deque[Completion] = deque()
         """Packets that were taken from the kernel and not delivered yet: by `Overlapped.wait`, or
         by a wait that Ctrl-C broke off."""
@@ -156,6 +164,7 @@ class IocpPort(Backend):
         self._settled = threading.Condition(self._lock)
         """Notified when an operation has ended; for `Overlapped.wait`."""
         self._watcher = Watcher(self._library, self._expire)
+        self.polls = Polls(self, self._library)
         self._waiting = 0
         self._taken = 0
         self._posted = 0
@@ -218,7 +227,9 @@ class IocpPort(Backend):
         with self._lock:
             # Wine lets a pending send of a closed socket hang for ever (CLOSE-09)
             for operation in list(self._table.values()):
-                if operation.handle is handle and operation.opcode in HANGING:
+                if operation.handle is handle and operation.opcode is Opcode.POLL:
+                    self._stop(operation, nt.STATUS_CANCELLED)
+                elif operation.handle is handle and operation.opcode in HANGING:
                     self._kernel32.CancelIoEx(as_handle(number), operation._native.overlapped)
             if number >= 0:
                 socket.close(number)
@@ -260,6 +271,10 @@ class IocpPort(Backend):
     def prepare(self, operation: Operation) -> None:
         with self._lock:
             self._check_open()
+            operation._owner = self
+            if operation.opcode in operations.EMULATED:
+                self._prepare_emulated(operation)
+                return
             sock = operation._association = self._look_up(operation.handle)
             if operation.routine is not None:
                 self._check_routine(operation, sock)
@@ -281,17 +296,30 @@ class IocpPort(Backend):
                 and operation._timeout is None
                 and self._max_inflight is None
             )
-            operation._owner = self
             operation._plain_on = self if plain else None
             operation._skips = sock.skip_on_success
 
+    def _prepare_emulated(self, operation: Operation) -> None:
+        """What our own threads find out, and post a packet of."""
+        operation._association = self._nowhere
+        if operation.opcode is Opcode.POLL:
+            sock = operation._association = self._look_up(operation.handle)
+            if operation.routine is not None and sock.associated:
+                self._refuse_routine()
+        operation._native = operations.prepare(operation, self._library)
+        operation._skips = False
+
+    @staticmethod
+    def _refuse_routine() -> NoReturn:
+        raise nt.make_exception(  # ASSOC-12
+            nt.STATUS_INVALID_PARAMETER,
+            inline=True,
+            message="a handle that is associated with a port takes no completion routine",
+        )
+
     def _check_routine(self, operation: Operation, sock: Socket) -> None:
         if sock.associated:
-            raise nt.make_exception(  # ASSOC-12
-                nt.STATUS_INVALID_PARAMETER,
-                inline=True,
-                message="a handle that is associated with a port takes no completion routine",
-            )
+            self._refuse_routine()
         opcode = operation.opcode
         if opcode not in RECEIVES and opcode not in SENDS:
             function = operations.capability(str(opcode)).reason.partition(" ")[0].strip(",")
@@ -365,8 +393,11 @@ class IocpPort(Backend):
                 f"{operation!r} is not prepared on this port; "
                 f"start it with one of the port's operations first"
             )
-        self._check_handle(operation)
         native: Native = operation._native
+        if native.known:
+            self._check_handle(operation)
+        else:
+            self._check_open()
         with self._lock:
             limit = self._max_inflight
             if limit is not None and len(self._table) >= limit:
@@ -385,7 +416,8 @@ class IocpPort(Backend):
             operation._routines = routines.current()
             operation._routines.expect(self)
             end_with_this_thread(operation, self)
-            _with_routine[native.address] = self, operation
+            if native.known:
+                _with_routine[native.address] = self, operation
         else:
             if operation.event is not None:
                 operation.event.clear()  # OVL-16
@@ -396,7 +428,8 @@ class IocpPort(Backend):
             deadline = operation._deadline = operation._since + operation._timeout
         native.starts.append(None)
         try:
-            number = operation.handle.fileno()  # the one to use, see detach()
+            # the one to use, see detach()
+            number = operation.handle.fileno() if native.known else 0
             code = native.begin(operation, number) if number >= 0 else win.WSAENOTSOCK
             native.starts.pop()
         except BaseException:
@@ -515,7 +548,34 @@ class IocpPort(Backend):
         """The time of an operation is over. In the watcher's thread."""
         with self._lock:
             if operation._in_use and not operation.done and operation._deadline == deadline:
-                self._stop(operation, nt.STATUS_IO_TIMEOUT)
+                if operation.opcode is Opcode.TIMER:
+                    self.end(operation, nt.STATUS_SUCCESS)
+                else:
+                    self._stop(operation, nt.STATUS_IO_TIMEOUT)
+
+    def end(self, operation: Operation, status: int) -> bool:
+        """End what Windows knows nothing of: the OVERLAPPED is ours to fill in, and the packet ours
+        to post. With the lock held; whether it had not ended yet."""
+        native: Native = operation._native
+        if native.overlapped.Internal != nt.STATUS_PENDING:
+            return False
+        native.overlapped.Internal = status
+        native.overlapped.InternalHigh = 0
+        operation.transferred = 0
+        record = cast("Socket", operation._association)
+        if operation.routine is not None:
+            _end_with_routine(self, operation, native, status)
+        elif not (operation.packet and record.associated):
+            self._settle(operation, status)
+        else:
+            if operation.event is not None:
+                operation._final = status
+                operation.done = True  # its packet is still to come (OVL-05)
+            self._post_packet(record.number, native.address)
+        self._settled.notify_all()
+        if operation.event is not None and operation.routine is None:
+            operation.event.set()
+        return True
 
     # -- cancellation ------------------------------------------------------------------------------
 
@@ -533,6 +593,12 @@ class IocpPort(Backend):
         native: Native | None = operation._native
         if native is None or self._table.get(native.address) is not operation:
             return False
+        if not native.known:
+            if operation.opcode is Opcode.POLL:
+                self.polls.forget(operation)
+            elif operation.opcode is Opcode.WAIT:
+                self._watcher.forget(native.address)
+            return self.end(operation, cause)
         number = operation.handle.fileno()
         if number < 0:
             return False  # closing has stopped it
@@ -663,6 +729,9 @@ class IocpPort(Backend):
         operation = self._table.pop(address, None)
         if operation is None:
             operation = self._without_port.pop(address, None)
+        if operation is None and key == POLL_KEY:
+            self.polls.on_packet(address, status & 0xFFFFFFFF)
+            return
         if operation is None:
             self._unknown += 1
             _logger.warning(
@@ -839,6 +908,7 @@ class IocpPort(Backend):
             self._early.clear()
             self._posted_packets.clear()
             self._sockets.clear()
+            self.polls.close()
             self._freed = True
             self._settled.notify_all()
             if self._waiting:
@@ -849,9 +919,12 @@ class IocpPort(Backend):
     def _drain(self) -> None:
         """End what is pending, and wait until Windows has let go of it."""
         deadline = time.monotonic() + DRAINING
-        while self._table and time.monotonic() < deadline:
+        while (self._table or self.polls.busy) and time.monotonic() < deadline:
             with self._lock:
                 for operation in list(self._table.values()):
+                    if not operation._native.known:
+                        self._stop(operation, nt.STATUS_CANCELLED)
+                        continue
                     # again each time: one may have been about to start when we looked last
                     number = operation.handle.fileno()
                     if number >= 0:
@@ -881,6 +954,11 @@ class IocpPort(Backend):
                 if operation.event is not None:
                     operation.event.set()
 
+    def watch_device(self, device: Handle) -> bool:
+        """Have the answers of the AFD driver come to this port."""
+        port = self._kernel32.CreateIoCompletionPort(device, self._port, POLL_KEY, 0)
+        return bool(port != NULL)
+
     def _check_open(self) -> None:
         if self._closed:
             raise nt.make_exception(
@@ -907,15 +985,20 @@ def _on_routine(error: int, transferred: int, overlapped: LPOVERLAPPED, flags: i
     port, operation = known
     native: Native = operation._native
     with port._lock:
-        port._table.pop(address, None)
         operation.transferred = transferred
-        operation._final = _status_seen(native, overlapped.Internal & 0xFFFFFFFF)
-        if native.finish is not None:
-            operation._final = native.finish(operation, operation._final)
-        operation._deadline = 0.0
-        operation.done = True
-        port._taken += 1
-        queue, operation._routines = operation._routines, None
+        _end_with_routine(port, operation, native, overlapped.Internal & 0xFFFFFFFF)
+
+
+def _end_with_routine(port: IocpPort, operation: Operation, native: Native, status: int) -> None:
+    port._table.pop(native.address, None)
+    status = _status_seen(native, status)
+    if native.finish is not None:
+        status = native.finish(operation, status)
+    operation._final = status
+    operation._deadline = 0.0
+    operation.done = True
+    port._taken += 1
+    queue, operation._routines = operation._routines, None
     if queue is not None:
         queue.add(operation, port)
 

@@ -109,9 +109,10 @@ class Watcher:
                 timeout = min(timeout, 20)
             for index, (_, (event, _)) in enumerate(watched):
                 handles[index + 1] = event
-            self._kernel32.WaitForMultipleObjects(len(watched) + 1, handles, 0, timeout)
-            for number, (event, call) in watched:
-                if self._kernel32.WaitForSingleObject(event, 0) == 0:
+            taken = self._kernel32.WaitForMultipleObjects(len(watched) + 1, handles, 0, timeout)
+            for index, (number, (event, call)) in enumerate(watched):
+                # whose signal that wait has taken, a second one would not see again (WAIT-02)
+                if index + 1 == taken or self._kernel32.WaitForSingleObject(event, 0) == 0:
                     with self._lock:
                         due = self._events.pop(number, None) is not None
                     if due:

@@ -14,7 +14,7 @@ from netpoll import status as nt
 from netpoll.backends import datagrams, sockets
 from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.queues import BLOCKED, EXHAUSTED, MOVED, Direction
-from netpoll.backends.selectors import operations
+from netpoll.backends.selectors import operations, polls
 from netpoll.backends.selectors.connections import accept, connect, receive_first
 from netpoll.backends.selectors.readiness import (
     BATCH,
@@ -70,6 +70,7 @@ class SelectorsEngine(Engine):
         "_batch",
         "_blocked",
         "_changes",
+        "_direct",
         "_finished",
         "_fruitless",
         "_lock",
@@ -93,6 +94,8 @@ class SelectorsEngine(Engine):
         self._batch = 1 if debugging.enabled(debugging.LIMITS) else BATCH
         self._registered: dict[int, Channel] = {}
         """By descriptor, those that the selector watches."""
+        self._direct: dict[int, Channel] = {}
+        """Those of them on which nothing but transfers can wait, which is the hot path."""
         self._finished: list[Operation] = []
         """What poll returns. It also holds ends that may not be seen within their start, and those
         of a poll that Ctrl-C broke off."""
@@ -114,7 +117,7 @@ class SelectorsEngine(Engine):
     # -- handles -----------------------------------------------------------------------------------
 
     def attach(self, handle: Any, fd: int) -> Channel:
-        handle.setblocking(False)
+        sockets.unblock(handle)
         return Channel(handle, fd, self._watch_for)
 
     def detach(self, association: Association) -> list[Operation]:
@@ -128,6 +131,7 @@ class SelectorsEngine(Engine):
         self._finished[:] = [each for each in self._finished if each._association is not channel]
         channel.reading.drain()
         channel.writing.drain()
+        channel.polls = ()
         for operation in ended:
             self._end(operation, sockets.status_of_close(operation))
         self.refuse(channel, nt.STATUS_INVALID_HANDLE)
@@ -157,8 +161,7 @@ class SelectorsEngine(Engine):
     # -- operations --------------------------------------------------------------------------------
 
     def prepare(self, operation: Operation) -> None:
-        if operation.handle.gettimeout() != 0:
-            operation.handle.setblocking(False)  # somebody changed it since (XFER-05)
+        sockets.unblock(operation.handle)
         operations.prepare(self, operation)
 
     def start_connect(self, operation: Operation) -> bool:
@@ -189,11 +192,27 @@ class SelectorsEngine(Engine):
             operation._queue.remove(operation)  # it is not started
             raise
 
+    def start_poll(self, operation: Operation) -> bool:
+        """Ask for readiness, beside what the transfers of the handle wait for (EMU-33)."""
+        channel = cast("Channel", operation._association)
+        if channel.reading.refusal == nt.STATUS_INVALID_HANDLE or not channel.alive():
+            operation._final = nt.STATUS_INVALID_HANDLE
+            return True
+        operation.transferred = 0
+        self._watch(channel, channel.interest | operation._socket_flags)
+        channel.polls = (*channel.polls, operation)
+        self._direct.pop(channel.fd, None)
+        return False
+
     def cancel(self, operation: Operation, status: int) -> bool:
-        if not operation._queue.remove(operation):
+        channel = cast("Channel", operation._association)
+        if operation.opcode in sockets.ALONE:
+            found = channel.forget_poll(operation)
+        else:
+            found = operation._queue.remove(operation)
+        if not found:
             return False
         self._end(operation, status)
-        channel = cast("Channel", operation._association)
         if channel.closing and channel.writing.head is None:
             sockets.send_fin(channel)
         return True
@@ -223,6 +242,7 @@ class SelectorsEngine(Engine):
             *channel.reading.waiting(),
             *channel.writing.waiting(),
             *channel.first_receives,
+            *channel.polls,
             *(each for each in self._finished if each._association is channel),
         ]
 
@@ -321,12 +341,12 @@ class SelectorsEngine(Engine):
                 self._blocked = False
         if events is None:
             events = self._wait_again()
-        registered = self._registered
+        direct = self._direct
         for fd, ready in events:
             try:
-                channel = registered[fd]
+                channel = direct[fd]
             except KeyError:
-                self._on_stray(fd)
+                self._on_other(fd, ready)
                 continue
             if ready == READ:
                 # the usual case, without the questions below
@@ -378,6 +398,32 @@ class SelectorsEngine(Engine):
                 self._replace_selector()
         return finished
 
+    def _on_other(self, fd: int, ready: int) -> None:
+        """Readiness of a handle on which more than transfers may wait, or that nobody waits for."""
+        channel = self._registered.get(fd)
+        if channel is None:
+            self._on_stray(fd)
+            return
+        finished = self._finished
+        if not channel.alive():  # poll() says so; a transfer would find out by its try
+            finished += self.detach(channel)
+            return
+        polls.on_ready(channel, ready, finished)
+        idle = 0
+        for direction, bit in ((channel.reading, READ), (channel.writing, WRITE)):
+            if ready & ~(READ | WRITE) or ready & bit:
+                if direction.head is None:
+                    direction.ready = True
+                    idle |= bit
+                else:
+                    unblock(direction.head)
+                    direction.on_ready(finished)
+        if channel.closing and channel.writing.head is None:
+            sockets.send_fin(channel)
+        self._watch(channel, channel.interest & ~idle | polls.interest(channel))
+        if not channel.polls and channel.interest:
+            self._direct[fd] = channel
+
     def _wait_again(self) -> ReadyList:
         """poll() and select() tripped over a descriptor that was closed meanwhile: look again
         without such."""
@@ -398,6 +444,8 @@ class SelectorsEngine(Engine):
                     self._evict(other)
                 self._readiness.add(fd, interest)
                 self._registered[fd] = channel
+                if not channel.polls:
+                    self._direct[fd] = channel
             elif other is not channel:
                 pass  # evicted: the number is somebody else's now
             elif interest:
@@ -405,6 +453,7 @@ class SelectorsEngine(Engine):
             else:
                 # not just empty: errors and hang-ups are reported whatever one asks for
                 del self._registered[fd]
+                self._direct.pop(fd, None)
                 self._readiness.remove(fd)
         except (OSError, KeyError, ValueError):
             # closed, which took it out of the selector; the sweep will end what is pending on it
@@ -419,6 +468,7 @@ class SelectorsEngine(Engine):
     def _evict(self, channel: Channel) -> None:
         """Its descriptor was closed behind our back, and the number is in use again."""
         del self._registered[channel.fd]
+        self._direct.pop(channel.fd, None)
         with contextlib.suppress(
             OSError, KeyError, ValueError
         ):  # a selector may have noticed by itself
@@ -454,6 +504,7 @@ class SelectorsEngine(Engine):
                 self._readiness.add(fd, channel.interest)
             except (OSError, ValueError):
                 del self._registered[fd]
+                self._direct.pop(fd, None)
                 channel.interest = 0
                 channel.reading.watched = channel.writing.watched = False
 
@@ -475,6 +526,7 @@ class SelectorsEngine(Engine):
         self._readiness.close()
         self._registered.clear()
         self._finished.clear()  # what they have brought is nobody's any more
+        self._direct.clear()
         self._wake_in.close()
         self._wake_out.close()
 

@@ -20,6 +20,7 @@ from netpoll.backends.selectors.connections import (
     prepare_connect,
 )
 from netpoll.backends.selectors.messages import prepare_receive_message, prepare_send_message
+from netpoll.backends.selectors.polls import prepare_poll, prepare_wait
 from netpoll.backends.selectors.streams import prepare_receive, prepare_send
 from netpoll.backends.selectors.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.backends.selectors.tries import HAS_MSG
@@ -77,6 +78,14 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.SENDTO: (
         prepare_send,
         "sendto() or sendmsg() when the socket is writable",
+    ),
+    Opcode.WAIT: (
+        prepare_wait,
+        "a pidfd, or a duplicate of the descriptor, that becomes readable; a thread without pidfds",
+    ),
+    Opcode.POLL: (
+        prepare_poll,
+        "what the selector says of the socket",
     ),
 }
 if HAS_MSG:

@@ -1,0 +1,125 @@
+"""What moves no data: readiness, time, the end of a process, an event."""
+
+from __future__ import annotations
+
+import selectors
+from typing import TYPE_CHECKING, Any, Protocol, overload
+
+from netpoll.handles import require_waitable
+from netpoll.operations.starter import A_CENTURY, Starter, check_timeout
+from netpoll.overlapped import Opcode, Overlapped
+
+if TYPE_CHECKING:
+    import socket
+    import subprocess
+
+    from netpoll.operations.starter import Routine
+
+EVENTS = selectors.EVENT_READ, selectors.EVENT_WRITE, selectors.EVENT_READ | selectors.EVENT_WRITE
+
+
+class HasFileno(Protocol):
+    """A pidfd, an eventfd, a pipe: what becomes readable."""
+
+    def fileno(self) -> int: ...
+
+
+class HasHandle(Protocol):
+    """What has a HANDLE of Windows, as an integer."""
+
+    @property
+    def handle(self) -> int: ...
+
+
+class Waits(Starter):
+    """Part of `CompletionPort`: operations that move no data."""
+
+    def poll(
+        self,
+        sock: socket.socket,
+        events: int,
+        *,
+        overlapped: Overlapped[int] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[int]:
+        """Complete once the socket is readable or writable; the result is what it is of `events`.
+
+        Consumes nothing, and tells once (EMU-33). An error or the end of the connection counts as
+        both. Polls stand beside the transfers of the socket and beside each other, in no order:
+        what was ready may have been taken by another operation since.
+
+        :param events: `selectors.EVENT_READ`, `selectors.EVENT_WRITE` or both
+        :raises ValueError: `events` is neither of them
+        """
+        if events not in EVENTS:
+            raise ValueError(
+                f"events is selectors.EVENT_READ, selectors.EVENT_WRITE or both, not {events!r}"
+            )
+        operation = self._new(Opcode.POLL, sock, overlapped, routine, timeout)
+        return self._begin(operation, None, None, events)
+
+    def timer(
+        self,
+        seconds: float,
+        *,
+        overlapped: Overlapped[None] | None = None,
+        routine: Routine | None = None,
+    ) -> Overlapped[None]:
+        """Complete once the time is over, never early (EMU-32). `resubmit` starts it again, from
+        then on.
+
+        It works on no handle, so its packet carries the key `None`; `cancel` its `Overlapped`. A
+        `routine` runs instead of a packet, in an alertable wait of this thread.
+
+        :param seconds: from now, 0 or more
+        :raises ValueError: negative, not a number, or `None`
+        """
+        if seconds is None:  # pyright: ignore[reportUnnecessaryComparison]
+            raise ValueError("a timer has an end: seconds is a number, 0 or more, not None")
+        if check_timeout(seconds) is None:
+            seconds = A_CENTURY
+        operation = self._new(Opcode.TIMER, None, overlapped, routine, None, require=None)
+        operation._timeout = seconds
+        return self._begin(operation, None, None, 0)
+
+    @overload
+    def wait(
+        self,
+        handle: subprocess.Popen[Any],
+        *,
+        overlapped: Overlapped[int] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[int]: ...
+    @overload
+    def wait(
+        self,
+        handle: HasFileno | HasHandle,
+        *,
+        overlapped: Overlapped[None] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[None]: ...
+    def wait(
+        self,
+        handle: Any,
+        *,
+        overlapped: Overlapped[Any] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[Any]:
+        """Complete once a process has ended or an event is set (WAIT-01, EMU-34).
+
+        The result of a `subprocess.Popen` is its return code, also when it had ended before;
+        `returncode` is set then. Anything else has no result. No association is needed: the packet
+        carries the key `None`.
+
+        :param handle: a `subprocess.Popen`; on POSIX also what has a `fileno()` that becomes
+            readable (a pidfd, an eventfd), on Windows what has the integer of a HANDLE as `handle`
+            (a wait takes the signal of an event that resets itself, WAIT-02)
+        :raises TypeError: something else; a socket, which `poll` is for
+        """
+        operation = self._new(Opcode.WAIT, handle, overlapped, routine, timeout, require=None)
+        require_waitable(handle)
+        return self._begin(operation, None, None, 0)
