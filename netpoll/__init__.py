@@ -10,6 +10,7 @@ from netpoll.backends.base import Capability, Inflight
 from netpoll.backends.routines import sleep
 from netpoll.config import Selection, configure
 from netpoll.errors import AlreadyAssociated, OperationAborted, PortClosed, UnsupportedOperation
+from netpoll.files import File, open_file, pipe
 from netpoll.messages import Message
 from netpoll.overlapped import Completion, Opcode, Overlapped
 from netpoll.port import CompletionPort
@@ -23,6 +24,7 @@ __all__ = [
     "Capability",
     "Completion",
     "CompletionPort",
+    "File",
     "Inflight",
     "Message",
     "Opcode",
@@ -32,6 +34,8 @@ __all__ = [
     "Selection",
     "UnsupportedOperation",
     "configure",
+    "open_file",
+    "pipe",
     "sleep",
 ]
 

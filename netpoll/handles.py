@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
 from netpoll.errors import AlreadyAssociated
+from netpoll.files import File
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -24,8 +27,8 @@ class _Use:
 
     __slots__ = ("associated", "handle", "port")
 
-    def __init__(self, handle: socket.socket, port: CompletionPort) -> None:
-        self.handle: weakref.ref[socket.socket] = weakref.ref(handle)
+    def __init__(self, handle: Any, port: CompletionPort) -> None:
+        self.handle: weakref.ref[Any] = weakref.ref(handle)
         self.port: weakref.ref[CompletionPort] = weakref.ref(port)
         self.associated: bool = False
 
@@ -42,11 +45,11 @@ class _Uses:
         self._by_id: dict[int, _Use] = {}
         self._sweep_at = 64
 
-    def get(self, handle: socket.socket) -> _Use | None:
+    def get(self, handle: Any) -> _Use | None:
         use = self._by_id.get(id(handle))
         return use if use is not None and use.handle() is handle else None
 
-    def set(self, handle: socket.socket, use: _Use) -> None:
+    def set(self, handle: Any, use: _Use) -> None:
         self._by_id[id(handle)] = use
         if len(self._by_id) > self._sweep_at:
             for number, other in list(self._by_id.items()):
@@ -54,7 +57,7 @@ class _Uses:
                     self._by_id.pop(number, None)
             self._sweep_at = 2 * len(self._by_id) + 64
 
-    def forget(self, handle: socket.socket) -> None:
+    def forget(self, handle: Any) -> None:
         if self.get(handle) is not None:
             self._by_id.pop(id(handle), None)
 
@@ -64,7 +67,7 @@ _lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def claim(handle: socket.socket, port: CompletionPort) -> Generator[None]:
+def claim(handle: Any, port: CompletionPort) -> Generator[None]:
     """Associate a handle, within the block; undone if the block raises.
 
     An association lasts as long as the handle (ASSOC-04), also when its port has been closed: a
@@ -85,7 +88,7 @@ def claim(handle: socket.socket, port: CompletionPort) -> Generator[None]:
         _uses.set(handle, claimed)
 
 
-def note_use(handle: socket.socket, port: CompletionPort) -> None:
+def note_use(handle: Any, port: CompletionPort) -> None:
     """An operation is about to be started on `handle` through `port`.
 
     :raises AlreadyAssociated: its completion would never come to this port
@@ -102,19 +105,19 @@ def note_use(handle: socket.socket, port: CompletionPort) -> None:
     _uses.set(handle, _Use(handle, port))
 
 
-def forget(handle: socket.socket) -> None:
+def forget(handle: Any) -> None:
     """`handle` has been closed."""
     _uses.forget(handle)
 
 
-def _pending_elsewhere(handle: socket.socket, use: _Use, port: CompletionPort) -> bool:
+def _pending_elsewhere(handle: Any, use: _Use, port: CompletionPort) -> bool:
     other = use.port()
     if other is None or other is port:
         return False
     return any(each.handle is handle for each in other.inflight())
 
 
-def _taken(handle: socket.socket, why: str) -> OSError:
+def _taken(handle: Any, why: str) -> OSError:
     return nt.make_exception(
         nt.STATUS_INVALID_PARAMETER,
         kind=AlreadyAssociated,
@@ -132,7 +135,9 @@ def require_socket(handle: Any) -> None:
             raise TypeError(f"a handle is a socket, not {type(handle).__name__}")
         raise nt.make_exception(  # ASSOC-02
             nt.STATUS_INVALID_PARAMETER,
-            message=f"overlapped operations work on sockets, not on {type(handle).__name__}",
+            message=f"this operation works on sockets, not on {type(handle).__name__}; files and "
+            "pipes are for read_into() and write(), whose handles netpoll.open_file() and "
+            "netpoll.pipe() make on every system",
         )
     if handle.fileno() < 0:
         raise nt.make_exception(nt.STATUS_INVALID_HANDLE, message="the socket is closed")
@@ -141,6 +146,43 @@ def require_socket(handle: Any) -> None:
         raise TypeError(
             "a TLS socket does its own reading and writing; use ssl.MemoryBIO with a plain socket"
         )
+
+
+def require_handle(handle: Any) -> None:
+    """Refuse what no operation works on. As `require_socket`, for sockets, files and pipes."""
+    if isinstance(handle, socket.socket) or not hasattr(handle, "fileno"):
+        require_socket(handle)
+    else:
+        require_file(handle)
+
+
+def require_file(handle: Any) -> None:
+    """
+    :raises TypeError: not a handle at all, or a socket
+    :raises OSError: closed (6); or what is not opened for overlapped operations (87, ASSOC-02)
+    """
+    if isinstance(handle, socket.socket):
+        raise TypeError("read_into() and write() are for files and pipes: recv_into() and send()")
+    kind = type(handle).__name__
+    if not hasattr(handle, "fileno"):
+        raise TypeError(f"a handle is a file, a pipe or a socket, not {kind}")
+    if number_of(handle) < 0:
+        raise nt.make_exception(nt.STATUS_INVALID_HANDLE, message="the file is closed")
+    if isinstance(handle, File):
+        return
+    if os.name == "nt":
+        refused = f"Python opens a {kind} without overlapped operations: use netpoll.open_file() "
+        raise nt.make_exception(nt.STATUS_INVALID_PARAMETER, message=f"{refused}or netpoll.pipe()")
+    mode = os.fstat(handle.fileno()).st_mode
+    if stat.S_ISDIR(mode) or stat.S_ISSOCK(mode):
+        what = "a directory" if stat.S_ISDIR(mode) else "a socket: wrap it in socket.socket()"
+        raise nt.make_exception(
+            nt.STATUS_INVALID_PARAMETER, message=f"overlapped operations do not work on {what}"
+        )
+    try:
+        weakref.ref(handle)
+    except TypeError:
+        raise TypeError(f"a handle has to take weak references, which a {kind} does not") from None
 
 
 def require_waitable(handle: Any) -> None:

@@ -40,8 +40,14 @@ class Opcode(enum.StrEnum):
     RECVMSG_INTO = "recvmsg_into"
     SENDMSG = "sendmsg"
     POLL = "poll"
+    READ_INTO = "read_into"
     TIMER = "timer"
     WAIT = "wait"
+    WRITE = "write"
+
+
+FILES: Final = frozenset((Opcode.READ_INTO, Opcode.WRITE))
+"""Those that work on files and pipes, whose failures at once have Win32 numbers."""
 
 
 RECEIVES: Final = frozenset(

@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from netpoll import backends, config, debugging
-from netpoll.handles import claim, forget, note_use, require_socket
+from netpoll.handles import claim, forget, note_use, require_handle, require_socket
 from netpoll.operations import Operations
 from netpoll.operations.starter import check_count, check_timeout
 from netpoll.overlapped import Completion, Opcode, Overlapped
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from netpoll.backends.base import Capability, Inflight
     from netpoll.config import Selection
     from netpoll.instruments import Instrument
+    from netpoll.operations.starter import HasFileno
 
 T = TypeVar("T")
 
@@ -116,19 +117,20 @@ class CompletionPort(Operations):
     # -- handles ---------------------------------------------------------------------------------
 
     def associate(
-        self, handle: socket.socket, key: Any = None, *, skip_on_success: bool = False
+        self, handle: HasFileno, key: Any = None, *, skip_on_success: bool = False
     ) -> None:
         """Bind `handle` to this port: its operations end in packets that carry `key` (ASSOC-05).
 
-        Once per handle, for its life (ASSOC-01, ASSOC-04). The socket becomes non-blocking.
+        Once per handle, for its life (ASSOC-01, ASSOC-04). A socket becomes non-blocking.
 
+        :param handle: a socket, or what `read_into` and `write` work on
         :param skip_on_success: an operation that finishes within its start queues no packet
             (MODE-03); its `Overlapped` is `done` when the start returns
         :raises AlreadyAssociated: it belongs to a port (87)
         :raises OSError: it is closed (6), or cannot be used with overlapped operations (87,
             ASSOC-02)
         """
-        require_socket(handle)
+        require_handle(handle)
         with claim(handle, self):
             self._backend.associate(handle, key, skip_on_success)
 
@@ -146,15 +148,16 @@ class CompletionPort(Operations):
         note_use(sock, self)
         self._backend.report_unreachable(sock, on)
 
-    def close_handle(self, handle: socket.socket) -> None:
-        """Close a socket as Windows does: every operation pending on it ends (995; 1236 of a
-        connected TCP socket, CLOSE-01, CLOSE-02), and a TCP connection with a receive pending is
-        reset (CLOSE-07).
+    def close_handle(self, handle: HasFileno) -> None:
+        """Close a handle as Windows does: every operation pending on it ends (995; 1236 of a
+        connected TCP socket, CLOSE-01, CLOSE-02; 109 of a pipe, PIPE-03), and a TCP connection with
+        a receive pending is reset (CLOSE-07).
 
         `handle.close()` does so on Windows. Elsewhere nobody tells the port of that: it finds out
         within half a second, and the peer sees an orderly end of stream.
         """
-        self._backend.detach(handle, handle.close)
+        closable: Any = handle
+        self._backend.detach(handle, closable.close)
         forget(handle)
 
     def shutdown(self, handle: socket.socket, how: int) -> None:
@@ -166,6 +169,8 @@ class CompletionPort(Operations):
         """
         if how not in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
             raise ValueError("how is socket.SHUT_RD, socket.SHUT_WR or socket.SHUT_RDWR")
+        if handle.fileno() >= 0:  # a closed one has its own failure
+            require_socket(handle)
         self._backend.shutdown(handle, how)
 
     # -- operations ------------------------------------------------------------------------------
@@ -180,7 +185,7 @@ class CompletionPort(Operations):
         """
         return cast("Overlapped[T]", self._backend.resubmit(overlapped, size=size))
 
-    def cancel(self, target: Overlapped[Any] | socket.socket) -> bool:
+    def cancel(self, target: Overlapped[Any] | HasFileno) -> bool:
         """Ask an operation, or all operations on a handle, to stop (CancelIoEx).
 
         A request: how an operation ends is in its completion, 995 or what it achieved before
@@ -192,7 +197,7 @@ class CompletionPort(Operations):
         if isinstance(target, Overlapped):
             port = target._port
             return port is not None and port._backend.cancel(target)
-        require_socket(target)
+        require_handle(target)
         return self._backend.cancel_all(target)
 
     def flush(self) -> None:

@@ -33,6 +33,7 @@ typedef uintptr_t ULONG_PTR;
 typedef uintptr_t SOCKET;
 typedef void *PVOID;
 typedef void *LPVOID;
+typedef const void *LPCVOID;
 typedef void *HANDLE;
 typedef INT *LPINT;
 typedef DWORD *LPDWORD;
@@ -163,6 +164,17 @@ HANDLE WINAPI CreateFileW(
     LPCWSTR lpFileName, DWORD dwDesiredAccess, DWORD dwShareMode,
     LPSECURITY_ATTRIBUTES lpSecurityAttributes, DWORD dwCreationDisposition,
     DWORD dwFlagsAndAttributes, HANDLE hTemplateFile);
+HANDLE WINAPI CreateNamedPipeW(
+    LPCWSTR lpName, DWORD dwOpenMode, DWORD dwPipeMode, DWORD nMaxInstances,
+    DWORD nOutBufferSize, DWORD nInBufferSize, DWORD nDefaultTimeOut,
+    LPSECURITY_ATTRIBUTES lpSecurityAttributes);
+DWORD WINAPI GetFileType(HANDLE hFile);
+BOOL WINAPI ReadFile(
+    HANDLE hFile, LPVOID lpBuffer, DWORD nNumberOfBytesToRead, LPDWORD lpNumberOfBytesRead,
+    LPOVERLAPPED lpOverlapped);
+BOOL WINAPI WriteFile(
+    HANDLE hFile, LPCVOID lpBuffer, DWORD nNumberOfBytesToWrite,
+    LPDWORD lpNumberOfBytesWritten, LPOVERLAPPED lpOverlapped);
 BOOL WINAPI DuplicateHandle(
     HANDLE hSourceProcessHandle, HANDLE hSourceHandle, HANDLE hTargetProcessHandle,
     HANDLE *lpTargetHandle, DWORD dwDesiredAccess, BOOL bInheritHandle, DWORD dwOptions);

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from netpoll.backends.descriptors import FileState
     from netpoll.overlapped import Completion, Opcode, Overlapped
 
     AnyOverlapped = Overlapped[Any]
@@ -52,7 +53,7 @@ class Association:
     handle that the program drops is collected and closed as it would be without netpoll.
     """
 
-    __slots__ = ("__weakref__", "associated", "fd", "handle", "key", "skip_on_success")
+    __slots__ = ("__weakref__", "associated", "fd", "file", "handle", "key", "skip_on_success")
 
     def __init__(self, handle: Any, fd: int) -> None:
         self.handle: weakref.ref[Any] = weakref.ref(handle)
@@ -61,11 +62,16 @@ class Association:
         self.associated: bool = False
         """Whether its operations queue packets. Others end by event or routine only (OVL-17)."""
         self.skip_on_success: bool = False
+        self.file: FileState | None = None
+        """What has to be remembered of a file or a pipe; `None` of a socket."""
 
     def alive(self) -> bool:
         """Whether the handle is still open under the same descriptor."""
         handle = self.handle()
-        return handle is not None and handle.fileno() == self.fd
+        try:
+            return handle is not None and handle.fileno() == self.fd
+        except ValueError:  # how a file says that it is closed
+            return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from netpoll import status as nt
+from netpoll.backends import descriptors
 from netpoll.backends.base import Association
 from netpoll.overlapped import Opcode, Overlapped
 
@@ -59,17 +60,13 @@ class Line(Protocol):
 
 
 ALONE: Final = (Opcode.POLL, Opcode.WAIT)
-"""Operations that stand in no line, beside all others (EMU-33)."""
-
-
-def is_socket(handle: Any) -> bool:
-    """Whether it is one, and not a descriptor of another kind."""
-    return isinstance(handle, socket.socket)
+"""Operations that stand in no line, beside all others (EMU-33). So do those on files."""
 
 
 def unblock(handle: Any) -> None:
-    """Have no system call on it wait, also where somebody has changed that since (XFER-05)."""
-    if is_socket(handle) and handle.gettimeout() != 0:
+    """Have no system call on a socket wait, also where somebody has changed that since
+    (XFER-05)."""
+    if isinstance(handle, socket.socket) and handle.gettimeout() != 0:
         handle.setblocking(False)
 
 
@@ -82,7 +79,8 @@ class SocketAssociation(Association):
 
     def __init__(self, handle: socket.socket, fd: int, reading: Line, writing: Line) -> None:
         super().__init__(handle, fd)
-        self.stream: bool = is_socket(handle) and handle.type == socket.SOCK_STREAM
+        self.file = descriptors.state_of(handle)
+        self.stream: bool = self.file is None and handle.type == socket.SOCK_STREAM
         self.reading: Any = reading
         self.writing: Any = writing
         self.reports: bool | None = None
@@ -147,6 +145,8 @@ def fail(operation: Operation, number: int) -> None:
 
 def status_of_close(operation: Operation) -> int:
     """How an operation ends when its handle is closed under it (CLOSE-01, CLOSE-02, CLOSE-04)."""
+    if operation._association.file is not None:
+        return descriptors.status_of_close(operation)
     transfer = operation.opcode not in (*ACCEPTS, Opcode.CONNECT, *ALONE)
     if transfer and association_of(operation).stream:
         return nt.STATUS_CONNECTION_ABORTED

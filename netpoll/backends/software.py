@@ -28,7 +28,8 @@ from netpoll.backends import routines, waitables
 from netpoll.backends.base import Association, Backend, Capability, Engine, Inflight
 from netpoll.backends.threads import end_with_this_thread
 from netpoll.errors import PortClosed
-from netpoll.overlapped import Completion, FailedCompletion, Opcode, Overlapped
+from netpoll.handles import number_of
+from netpoll.overlapped import FILES, Completion, FailedCompletion, Opcode, Overlapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -210,7 +211,7 @@ class SoftwarePort(Backend):
         return association
 
     def _known(self, handle: Any) -> Association | None:
-        association = self._associations.get(handle.fileno())
+        association = self._associations.get(number_of(handle))
         if association is None or association.handle() is not handle:
             # by identity: a closed socket has no number any more
             for association in self._associations.values():
@@ -396,7 +397,7 @@ class SoftwarePort(Backend):
             self._withdraw(operation)
             if self._closed:
                 self._check_open()
-            raise nt.make_exception(operation._final, inline=True)
+            raise nt.make_exception(operation._final, inline=operation.opcode not in FILES)
         if operation._skips and operation._association.associated:  # MODE-03
             if operation._plain_on is None:
                 self._specials -= 1
@@ -792,7 +793,11 @@ class SoftwarePort(Backend):
             self._promote(me)
 
     def wait_for(self, operation: AnyOverlapped, timeout: float | None) -> bool:
-        return self.run_until(lambda: operation._final != PENDING, timeout)
+        by_packet = operation.packet and operation._association.associated
+        if by_packet and operation.event is None and operation.routine is None:
+            return self.run_until(lambda: operation._final != PENDING, timeout)
+        # the engine may know of its end already, in a start that another thread has made
+        return self.run_until(lambda: operation.done, timeout)
 
     def run_until(self, finished: Callable[[], object], timeout: float | None) -> bool:
         with self._lock:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     Operation = Overlapped[Any]
 
+SENDING: Final = SENDS | {Opcode.WRITE}
 PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 
 
@@ -43,7 +44,7 @@ class Checks(Instrument):
 
     def starting(self, operation: Operation) -> None:
         site = _site(sys._getframe(1))
-        checksum = _checksum(operation) if operation.opcode in SENDS else None
+        checksum = _checksum(operation) if operation.opcode in SENDING else None
         with self._lock:
             self._started[id(operation)] = site, checksum
 

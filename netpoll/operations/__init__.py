@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from netpoll.operations.files import Files
 from netpoll.operations.messages import Messages
 from netpoll.operations.streams import Streams
 from netpoll.operations.transfers import Transfers
 from netpoll.operations.waits import Waits
 
 
-class Operations(Streams, Messages, Transfers, Waits):
+class Operations(Files, Streams, Messages, Transfers, Waits):
     """All of them."""

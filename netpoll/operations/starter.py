@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from netpoll.buffers import Pinned, total
 from netpoll.handles import note_use, require_socket
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 A_CENTURY = 3.2e9
 T = TypeVar("T")
+
+
+class HasFileno(Protocol):
+    """A file, a pipe, a socket, a pidfd: what has a descriptor."""
+
+    def fileno(self) -> int: ...
 
 
 class Starter:

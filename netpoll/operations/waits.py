@@ -13,15 +13,9 @@ if TYPE_CHECKING:
     import socket
     import subprocess
 
-    from netpoll.operations.starter import Routine
+    from netpoll.operations.starter import HasFileno, Routine
 
 EVENTS = selectors.EVENT_READ, selectors.EVENT_WRITE, selectors.EVENT_READ | selectors.EVENT_WRITE
-
-
-class HasFileno(Protocol):
-    """A pidfd, an eventfd, a pipe: what becomes readable."""
-
-    def fileno(self) -> int: ...
 
 
 class HasHandle(Protocol):

@@ -26,6 +26,7 @@ needs_script = pytest.mark.skipif(
 POINTERS = {
     "HANDLE": "Handle",
     "LPCWSTR": "Memory",
+    "LPCVOID": "Memory",
     "LPDWORD": "LPDWORD",
     "LPINT": "LPDWORD",
     "LPOVERLAPPED": "LPOVERLAPPED",

@@ -23,7 +23,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from netpoll import status as nt
-from netpoll.backends import datagrams, sockets, software
+from netpoll.backends import datagrams, descriptors, sockets, software
 from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring import operations
@@ -36,7 +36,7 @@ from netpoll.backends.io_uring.ring import Ring
 from netpoll.backends.io_uring.streams import end_whole, finish_whole
 from netpoll.backends.queues import refuse
 from netpoll.backends.software import FAILURES, reacquire
-from netpoll.overlapped import SENDS, Opcode, Overlapped
+from netpoll.overlapped import FILES, SENDS, Opcode, Overlapped
 
 if TYPE_CHECKING:
     import socket
@@ -218,6 +218,9 @@ class IoUringEngine(Engine):
             operation._begin = self._begin_sendfile
         elif operation.opcode in sockets.ALONE:
             operation._begin = self._begin_alone
+        elif operation.opcode in FILES:
+            positioned = descriptors.is_positioned(operation)
+            operation._begin = self._begin_at_offset if positioned else self._begin_in_line
         else:
             operation._begin = self._begin_first
 
@@ -369,6 +372,34 @@ class IoUringEngine(Engine):
             operation._final = nt.STATUS_INVALID_HANDLE
             return True
         channel.polls = (*channel.polls, operation)
+        self._hand_over(operation)
+        self.flush()
+        if operation._final == nt.STATUS_END_OF_FILE:
+            return False  # it comes as a packet, as on Windows (FILE-01)
+        return self._ended_inline(operation)
+
+    def _begin_at_offset(self, operation: Operation) -> bool:
+        """The start of a transfer of a file. The kernel may work on several."""
+        file = sockets.association_of(operation).file
+        assert file is not None
+        file.place(operation)
+        operation._native.size = -1  # the entry speaks of another place now
+        if not self._begin_alone(operation):
+            return False
+        if operation._final >= FAILURES:
+            file.settle(operation)
+        return True
+
+    def _begin_in_line(self, operation: Operation) -> bool:
+        """The start of a transfer of a pipe."""
+        line, channel = operation._queue, cast("Channel", operation._association)
+        if line.refusal or not channel.alive():
+            operation._final = line.refusal or nt.STATUS_INVALID_HANDLE
+            return True
+        if line.head is not None:
+            line.wait(operation)
+            return False
+        line.head = operation
         self._hand_over(operation)
         self.flush()
         return self._ended_inline(operation)
@@ -532,6 +563,9 @@ class IoUringEngine(Engine):
         operation.transferred = 0
         if operation.opcode is Opcode.SENDFILE:
             operation._address.close()
+        file = operation._association.file
+        if file is not None:
+            file.settle(operation)
 
     def pending(self, association: Association) -> list[Operation]:
         channel = cast("Channel", association)
@@ -670,7 +704,8 @@ class IoUringEngine(Engine):
         status, native.cause = native.cause, 0
         native.size = -1  # the entry is to be written anew for the next start
         before = operation._value
-        partly = operation.opcode in SENDS and native.moved + result < operation._size
+        sending = operation.opcode in SENDS or operation.opcode is Opcode.WRITE
+        partly = sending and native.moved + result < operation._size
         # what went out of a send that was cut off does not count (SEND-08)
         if result < 0 or partly or not operation._call(operation, result):
             self._end(operation, status)
@@ -690,7 +725,7 @@ class IoUringEngine(Engine):
         if operation.opcode is Opcode.CONNECT:
             if channel.writing.refusal == nt.STATUS_INVALID_CONNECTION:
                 channel.refuse(0)
-        elif operation.opcode in sockets.ALONE:
+        elif operation.opcode in sockets.ALONE or descriptors.is_positioned(operation):
             channel.forget_poll(operation)
         elif operation in channel.first_receives:
             channel.first_receives.remove(operation)

@@ -97,13 +97,19 @@ def write_message(
     native.write(opcode, fd, address=address_of(header[0]), length=1, flags=flags)
 
 
+def iovecs(views: list[memoryview]) -> bytearray:
+    """An array of struct iovec."""
+    vectors = bytearray(IOVEC.size * len(views))
+    for index, view in enumerate(views):
+        IOVEC.pack_into(vectors, IOVEC.size * index, address_of(view), len(view))
+    return vectors
+
+
 def message_header(
     views: list[memoryview], name: bytearray = NOTHING, control: bytearray = NOTHING
 ) -> tuple[bytearray, ...]:
     """A msghdr, and behind it what it points to: vectors, name and control data."""
-    vectors = bytearray(IOVEC.size * len(views))
-    for index, view in enumerate(views):
-        IOVEC.pack_into(vectors, IOVEC.size * index, address_of(view), len(view))
+    vectors = iovecs(views)
     header = bytearray(
         MSGHDR.pack(
             address_of(name) if name else 0,

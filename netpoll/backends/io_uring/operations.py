@@ -19,6 +19,7 @@ from netpoll.backends.io_uring.connections import (
     prepare_connect,
 )
 from netpoll.backends.io_uring.entries import NEVER, Native
+from netpoll.backends.io_uring.files import prepare_file
 from netpoll.backends.io_uring.messages import (
     prepare_receive_message,
     prepare_send_message,
@@ -83,6 +84,14 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.SENDMSG: (
         prepare_send_message,
         "IORING_OP_SENDMSG with control data",
+    ),
+    Opcode.READ_INTO: (
+        prepare_file,
+        "IORING_OP_READ, READV for several buffers, POLL_ADD for none of a pipe",
+    ),
+    Opcode.WRITE: (
+        prepare_file,
+        "IORING_OP_WRITE, WRITEV for several buffers",
     ),
     Opcode.WAIT: (
         prepare_wait,

@@ -186,6 +186,41 @@ class Kernel32(Protocol):
         /,
     ) -> Handle: ...
 
+    def CreateNamedPipeW(
+        self,
+        lpName: Memory,
+        dwOpenMode: int,
+        dwPipeMode: int,
+        nMaxInstances: int,
+        nOutBufferSize: int,
+        nInBufferSize: int,
+        nDefaultTimeOut: int,
+        lpSecurityAttributes: Memory,
+        /,
+    ) -> Handle: ...
+
+    def GetFileType(self, hFile: Handle, /) -> int: ...
+
+    def ReadFile(
+        self,
+        hFile: Handle,
+        lpBuffer: Memory,
+        nNumberOfBytesToRead: int,
+        lpNumberOfBytesRead: LPDWORD,
+        lpOverlapped: LPOVERLAPPED,
+        /,
+    ) -> int: ...
+
+    def WriteFile(
+        self,
+        hFile: Handle,
+        lpBuffer: Memory,
+        nNumberOfBytesToWrite: int,
+        lpNumberOfBytesWritten: LPDWORD,
+        lpOverlapped: LPOVERLAPPED,
+        /,
+    ) -> int: ...
+
     def DuplicateHandle(
         self,
         hSourceProcessHandle: Handle,

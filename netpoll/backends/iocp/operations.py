@@ -10,6 +10,7 @@ from netpoll.backends.iocp.connections import (
     prepare_accept_many,
     prepare_connect,
 )
+from netpoll.backends.iocp.files import prepare_read, prepare_write
 from netpoll.backends.iocp.messages import (
     prepare_receive_from,
     prepare_receive_message,
@@ -51,6 +52,8 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
         prepare_poll,
         "an AFD poll of the socket's base handle, one for all of its polls",
     ),
+    Opcode.READ_INTO: (prepare_read, "ReadFile, by way of a copy into several buffers"),
+    Opcode.WRITE: (prepare_write, "WriteFile, by way of a copy of several buffers"),
     Opcode.WAIT: (prepare_wait, "WaitForMultipleObjects in the watcher's thread, which posts"),
     Opcode.TIMER: (prepare_timer, "a heap of deadlines in the watcher's thread, which posts"),
 }

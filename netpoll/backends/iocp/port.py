@@ -22,7 +22,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from netpoll import status as nt
-from netpoll.backends import routines
+from netpoll.backends import descriptors, routines
 from netpoll.backends.base import Association, Backend, Capability, Inflight
 from netpoll.backends.datagrams import check_udp
 from netpoll.backends.iocp import constants as win
@@ -43,6 +43,7 @@ from netpoll.backends.sockets import ACCEPTS
 from netpoll.backends.threads import end_with_this_thread
 from netpoll.errors import PortClosed
 from netpoll.overlapped import (
+    FILES,
     RECEIVES,
     SENDS,
     Completion,
@@ -75,8 +76,8 @@ STATUSES_CLOSED: Final = frozenset((0x8000000A, 0xC0000008, 0xC0000024))
 """What Wine says of an operation whose socket was closed (CLOSE-02, CLOSE-04): a warning, as if it
 had brought something, or that there is no such handle any more, or none of a socket."""
 
-HANGING: Final = SENDS | {Opcode.SENDFILE}
-"""What Wine lets pend for ever when its socket is closed (CLOSE-09)."""
+HANGING: Final = SENDS | FILES | {Opcode.SENDFILE}
+"""What Wine lets pend for ever when its handle is closed (CLOSE-09)."""
 MESSAGE_TOO_LONG: Final = 10040
 UNREACHABLE: Final = frozenset((win.WSAECONNRESET, win.WSAECONNREFUSED))
 """What Windows and Wine say of a datagram socket whose earlier datagram found no port."""
@@ -197,7 +198,7 @@ class IocpPort(Backend):
             sock.associated = True
             # elsewhere success is reported by a packet although an inline one was asked for; a
             # program that looks at `done` sees no difference
-            if skip_on_success and self._library.has_ifs_handles(handle):
+            if skip_on_success and (sock.file or self._library.has_ifs_handles(handle)):
                 modes = win.FILE_SKIP_COMPLETION_PORT_ON_SUCCESS | win.FILE_SKIP_SET_EVENT_ON_HANDLE
                 sock.skip_on_success = bool(
                     self._kernel32.SetFileCompletionNotificationModes(win_handle, modes)
@@ -211,6 +212,7 @@ class IocpPort(Backend):
         sock = self._sockets.get(fd)
         if sock is None or sock.handle() is not handle:
             sock = Socket(handle, fd, next(self._numbers))
+            sock.file = descriptors.state_of(handle)
             self._sockets[fd] = self._keys[sock.number] = sock
             if len(self._sockets) > self._sweep_at:
                 self._sockets = {fd: each for fd, each in self._sockets.items() if each.alive()}
@@ -230,9 +232,14 @@ class IocpPort(Backend):
                 if operation.handle is handle and operation.opcode is Opcode.POLL:
                     self._stop(operation, nt.STATUS_CANCELLED)
                 elif operation.handle is handle and operation.opcode in HANGING:
+                    if operation.opcode in FILES:
+                        operation._native.cause = descriptors.status_of_close(operation)
                     self._kernel32.CancelIoEx(as_handle(number), operation._native.overlapped)
             if number >= 0:
-                socket.close(number)
+                if isinstance(handle, socket.socket):
+                    socket.close(number)
+                else:
+                    self._kernel32.CloseHandle(as_handle(number))
             sock = self._sockets.get(number)
             if sock is not None and sock.handle() is handle:
                 del self._sockets[number]
@@ -382,8 +389,9 @@ class IocpPort(Backend):
         """Refuse a start on a closed handle or port."""
         self._check_open()
         if operation.handle.fileno() < 0:
+            inline = operation.opcode not in FILES
             raise nt.make_exception(
-                nt.STATUS_INVALID_HANDLE, inline=True, message="the socket is closed"
+                nt.STATUS_INVALID_HANDLE, inline=inline, message="the handle is closed"
             )
 
     def _start_special(self, operation: Operation) -> None:
@@ -423,6 +431,10 @@ class IocpPort(Backend):
                 operation.event.clear()  # OVL-16
             if not operation._association.associated:
                 self._without_port[native.address] = operation
+            if not (
+                native.known or (operation.event is None and operation._association.associated)
+            ):
+                end_with_this_thread(operation, self)  # what Windows works on, it ends itself
         deadline = 0.0
         if operation._timeout is not None:
             deadline = operation._deadline = operation._since + operation._timeout
@@ -478,7 +490,7 @@ class IocpPort(Backend):
             operation._final = nt.STATUS_PORT_UNREACHABLE  # UDP-05
         self._withdraw(operation)
         self._check_open()
-        raise nt.make_exception(operation._final, inline=True)
+        raise nt.make_exception(operation._final, inline=operation.opcode not in FILES)
 
     def _withdraw(self, operation: Operation) -> None:
         native: Native = operation._native

@@ -170,10 +170,7 @@ class SelectorsEngine(Engine):
         queue: Direction[Operation] = operation._queue
         queue.ready = True
         if queue.start(operation):
-            if not sockets.is_verdict(operation._final):
-                return True
-            self._finished.append(operation)
-            self.wake()
+            return self.end_later(operation) if sockets.is_verdict(operation._final) else True
         return False
 
     def _watch_for(self, operation: Operation) -> None:
@@ -184,7 +181,7 @@ class SelectorsEngine(Engine):
         """
         channel = cast("Channel", operation._association)
         try:
-            if operation.handle.fileno() != channel.fd:
+            if not channel.alive():
                 raise nt.make_exception(nt.STATUS_INVALID_HANDLE, inline=True)
             bit = READ if operation._queue is channel.reading else WRITE
             self._watch(channel, channel.interest | bit)
@@ -202,6 +199,12 @@ class SelectorsEngine(Engine):
         self._watch(channel, channel.interest | operation._socket_flags)
         channel.polls = (*channel.polls, operation)
         self._direct.pop(channel.fd, None)
+        return False
+
+    def end_later(self, operation: Operation) -> bool:
+        """It has ended within its start, which is not to be seen there."""
+        self._finished.append(operation)
+        self.wake()
         return False
 
     def cancel(self, operation: Operation, status: int) -> bool:
@@ -225,7 +228,7 @@ class SelectorsEngine(Engine):
             return
         operation._final = status
         operation.transferred = 0  # also of a send that was under way (SEND-08)
-        if operation.opcode in SENDS:
+        if operation.opcode in SENDS or operation.opcode is Opcode.WRITE:
             operation._native = None
         elif operation.opcode is Opcode.SENDFILE:
             operation._address.close()
@@ -416,12 +419,13 @@ class SelectorsEngine(Engine):
                     direction.ready = True
                     idle |= bit
                 else:
-                    unblock(direction.head)
+                    if channel.file is None:
+                        unblock(direction.head)
                     direction.on_ready(finished)
         if channel.closing and channel.writing.head is None:
             sockets.send_fin(channel)
         self._watch(channel, channel.interest & ~idle | polls.interest(channel))
-        if not channel.polls and channel.interest:
+        if not channel.polls and channel.file is None and channel.interest:
             self._direct[fd] = channel
 
     def _wait_again(self) -> ReadyList:
@@ -444,7 +448,7 @@ class SelectorsEngine(Engine):
                     self._evict(other)
                 self._readiness.add(fd, interest)
                 self._registered[fd] = channel
-                if not channel.polls:
+                if not channel.polls and channel.file is None:
                     self._direct[fd] = channel
             elif other is not channel:
                 pass  # evicted: the number is somebody else's now

@@ -19,6 +19,7 @@ from netpoll.backends.selectors.connections import (
     prepare_accept_many,
     prepare_connect,
 )
+from netpoll.backends.selectors.files import prepare_file
 from netpoll.backends.selectors.messages import prepare_receive_message, prepare_send_message
 from netpoll.backends.selectors.polls import prepare_poll, prepare_wait
 from netpoll.backends.selectors.streams import prepare_receive, prepare_send
@@ -97,7 +98,24 @@ if HAS_MSG:
         prepare_send_message,
         "sendmsg() as often as it takes, while the socket is writable",
     )
+if hasattr(os, "preadv") and hasattr(os, "pwritev"):
+    OPERATIONS[Opcode.READ_INTO] = (
+        prepare_file,
+        "of files preadv() within the start, under the port's lock; of pipes readv() when readable",
+    )
+    OPERATIONS[Opcode.WRITE] = (
+        prepare_file,
+        "of files pwritev() within the start, under the port's lock; of pipes writev() as often as "
+        "it takes, while writable",
+    )
+NO_FILES: Final = (
+    "select() of Windows takes sockets only; the iocp backend works on files and pipes"
+    if os.name == "nt"
+    else "this system has no preadv() and pwritev()"
+)
 LACKING: Final[dict[Opcode, str]] = {
+    Opcode.READ_INTO: NO_FILES,
+    Opcode.WRITE: NO_FILES,
     Opcode.RECVMSG_INTO: "Python has no recvmsg_into() on this system; the iocp backend has one",
     Opcode.SENDMSG: "Python has no sendmsg() on this system; the iocp backend has one",
 }
