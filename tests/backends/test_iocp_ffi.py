@@ -13,7 +13,7 @@ import pytest
 
 from netpoll.backends.iocp import constants as win
 from netpoll.backends.iocp import library as library_module
-from netpoll.backends.iocp.functions import Kernel32, Mswsock, Winsock
+from netpoll.backends.iocp.functions import Kernel32, MessageFunctions, Mswsock, Winsock
 from netpoll.backends.iocp.library import (
     ENTRY,
     INVALID_HANDLE_VALUE,
@@ -82,6 +82,13 @@ def test_ws2_32_has_it(library: Library, name: str) -> None:
 @pytest.mark.parametrize("name", functions_of(Mswsock))
 def test_the_provider_has_it(library: Library, sock: socket.socket, name: str) -> None:
     assert getattr(library.mswsock(sock), name) != NULL
+
+
+@pytest.mark.parametrize("name", functions_of(MessageFunctions))
+def test_the_provider_of_datagrams_has_it(library: Library, name: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        assert getattr(library.messages(sock), name) != NULL
+        assert library.messages(sock) is library.messages(sock)
 
 
 def test_the_last_error_is_that_of_the_last_call(library: Library) -> None:
