@@ -87,3 +87,15 @@ def test_files_that_the_architecture_names_exist() -> None:
     for cell in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE):
         for name in re.findall(r"`([^`]+)`", cell):
             assert (package / name).exists(), name
+
+
+def test_each_complaint_names_tests_that_there_are() -> None:
+    named = re.findall(r"`(test_\w+)`", text("complaints.md"))
+    tests = DOCS.parent / "tests"
+    there = {
+        name
+        for path in tests.rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert len(named) > 40
+    assert set(named) - there == set()

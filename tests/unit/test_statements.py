@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from netpoll.testing.statements import EVIDENCE, load, parse
+from netpoll.testing.statements import EVIDENCE, UNDECIDED, load, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -110,3 +111,37 @@ def test_the_page_in_the_documentation_is_fresh() -> None:
         [sys.executable, script, "--check"], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
+
+
+# -- verdicts --------------------------------------------------------------------------------------
+
+SUITE = ROOT / "tests" / "conformance"
+CORE = ("What other implementations do", "Pipes, files and waits", "Emulation")
+"""How the titles begin of what is not about sockets on Windows."""
+
+
+def decided() -> set[str]:
+    """The ids that the marks of the suite name."""
+    marks = re.compile(r"statement\(([^)]*)\)")
+    texts = [path.read_text(encoding="utf-8") for path in SUITE.glob("test_*.py")]
+    named = " ".join(mark for text in texts for mark in marks.findall(text))
+    return set(re.findall(r"[A-Z]+-\d\d", named))
+
+
+def test_each_statement_has_a_test_or_a_reason_why_it_has_none() -> None:
+    undecided = {name for name, statement in load().items() if statement.undecided}
+    assert decided() & undecided == set()
+    assert set(load()) - decided() - undecided == set()
+
+
+def test_most_of_what_windows_does_with_sockets_is_decided() -> None:
+    core = [name for name, each in load().items() if not each.section.startswith(CORE)]
+    assert len(decided() & set(core)) >= 0.85 * len(core)
+
+
+def test_a_reason_is_one_of_few() -> None:
+    assert load()["LIB-03"].undecided in UNDECIDED
+    with pytest.raises(ValueError, match="platform cannot"):
+        parse(section(entry().replace("text", 'undecided = "too hard"\nwhy = "it is"\ntext')))
+    with pytest.raises(ValueError, match="with a why"):
+        parse(section(entry().replace("text", 'undecided = "platform cannot"\ntext')))
