@@ -22,7 +22,6 @@ from netpoll.overlapped import Opcode
 if TYPE_CHECKING:
     import socket
 
-    from netpoll import buffers
     from netpoll.backends.io_uring.entries import Native
     from netpoll.buffers import Pinned
     from netpoll.overlapped import Overlapped
