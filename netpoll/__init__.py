@@ -13,6 +13,7 @@ from netpoll.errors import AlreadyAssociated, OperationAborted, PortClosed, Unsu
 from netpoll.files import File, open_file, pipe
 from netpoll.messages import Message
 from netpoll.overlapped import Completion, Opcode, Overlapped
+from netpoll.pools import BufferPool, PooledBuffer
 from netpoll.port import CompletionPort
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlreadyAssociated",
+    "BufferPool",
     "Candidate",
     "Capability",
     "Completion",
@@ -30,6 +32,7 @@ __all__ = [
     "Opcode",
     "OperationAborted",
     "Overlapped",
+    "PooledBuffer",
     "PortClosed",
     "Selection",
     "UnsupportedOperation",

@@ -35,6 +35,7 @@ class Opcode(enum.StrEnum):
     DISCONNECT = "disconnect"
     SENDFILE = "sendfile"
     ACCEPT_MANY = "accept_many"
+    RECV_POOLED = "recv_pooled"
     RECVFROM_INTO = "recvfrom_into"
     SENDTO = "sendto"
     RECVMSG_INTO = "recvmsg_into"
@@ -275,6 +276,7 @@ _VALUES: Final[dict[Opcode, Callable[[Overlapped[Any], int], Any]]] = {
     ),
     Opcode.ACCEPT: lambda operation, transferred: operation._value,
     Opcode.ACCEPT_MANY: lambda operation, transferred: operation._value,
+    Opcode.RECV_POOLED: lambda operation, transferred: operation._value,
     Opcode.CONNECT: lambda operation, transferred: None,
     Opcode.DISCONNECT: lambda operation, transferred: None,
     Opcode.RECVFROM_INTO: lambda operation, transferred: (transferred, operation._value),

@@ -1,4 +1,4 @@
-"""Transfers: a file as a whole, the end of sending, and connections by the batch."""
+"""Transfers: files as a whole, the end of sending, connections by the batch, shared buffers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from netpoll.backends.files import FileTransfer
 from netpoll.buffers import pin
 from netpoll.operations.starter import Starter, check_count
 from netpoll.overlapped import Opcode, Overlapped
+from netpoll.pools import BufferPool, PooledBuffer
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -109,6 +110,33 @@ class Transfers(Starter):
         check_count("limit", limit, 1)
         operation._address = limit
         return self._begin(operation, None, None, 0)
+
+    def recv_pooled(
+        self,
+        sock: socket.socket,
+        pool: BufferPool,
+        *,
+        overlapped: Overlapped[PooledBuffer] | None = None,
+        routine: Routine | None = None,
+        timeout: float | None = None,
+    ) -> Overlapped[PooledBuffer]:
+        """Receive into a buffer that is taken from `pool` when data is there (RECV-03), so that a
+        connection that waits has none. The result is a `PooledBuffer`, of no bytes at the end of
+        the stream (RECV-04), which the program gives back; until then the pool has one less.
+
+        Where the pool has none left, the receive waits until one comes back, and is served in
+        order.
+
+        :raises UnsupportedOperation: a datagram socket
+        :raises ValueError: the pool belongs to another port
+        """
+        operation = self._new(Opcode.RECV_POOLED, sock, overlapped, routine, timeout)
+        if not isinstance(pool, BufferPool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"pool is a BufferPool, not {type(pool).__name__}")
+        require_stream(sock, "datagrams are received with buffers of the program's own")
+        pool.bind(self)
+        operation._address = pool
+        return self._begin(operation, pool, None, 0)
 
 
 def _one(buffer: Buffer) -> memoryview:

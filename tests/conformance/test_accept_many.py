@@ -224,15 +224,16 @@ def room_for() -> Iterator[Callable[[int], None]]:
         pytest.skip("Windows has no limit to lower")
     import resource
 
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    kind, set_limit = resource.RLIMIT_NOFILE, resource.setrlimit
+    before = resource.getrlimit(kind)
 
     def leave(count: int) -> None:
         free = os.dup(0)
         os.close(free)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free + count, before[1]))
+        set_limit(kind, (free + count, before[1]))
 
     yield leave
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    set_limit(kind, before)
 
 
 def test_what_was_accepted_before_the_descriptors_ran_out_is_given(
@@ -254,6 +255,24 @@ def test_what_was_accepted_before_the_descriptors_ran_out_is_given(
         sock.close()
     completion = take(port)
     assert first + names(net, completion) == expected
+
+
+@pytest.mark.statement("CLOSE-01")
+@pytest.mark.parametrize("how", ["accept", "accept_many"])
+def test_an_accept_that_waits_for_a_descriptor_ends_with_its_listener(
+    port: CompletionPort, net: Loopback, room_for: Callable[[int], None], how: str
+) -> None:
+    listener = net.listener()
+    port.associate(listener)
+    clients(net, listener, 1)
+    wait_readable(listener)
+    room_for(0)
+    first, second = getattr(port, how)(listener), getattr(port, how)(listener)
+    assert port.get(timeout=0.05) is None
+    port.close_handle(listener)
+    ended = collect(port, 2)
+    assert {each.overlapped for each in ended} == {first, second}
+    assert all(each.error in CLOSED_HERE for each in ended)
 
 
 def test_a_crowd_is_accepted_whole(port: CompletionPort, net: Loopback) -> None:

@@ -186,7 +186,8 @@ def test_more_than_the_limit_is_refused_before_anything_goes_out(
     port.associate(near)
     file = files.make(b"", "r+b")
     file.truncate(MOST + 1)
-    for arguments in ({}, {"count": MOST + 1}, {"count": MOST, "head": b"h"}):
+    refused: list[dict[str, Any]] = [{}, {"count": MOST + 1}, {"count": MOST, "head": b"h"}]
+    for arguments in refused:
         with pytest.raises(OSError, match="in parts") as caught:
             port.sendfile(near, file, **arguments)
         assert vars(caught.value)["winerror"] == 10022

@@ -15,11 +15,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import functools
 import logging
 import os
 import threading
 import time
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from netpoll import status as nt
@@ -32,17 +34,20 @@ from netpoll.backends.io_uring.datagrams import finish_datagram_send
 from netpoll.backends.io_uring.entries import NEVER, SQE, Native
 from netpoll.backends.io_uring.library import address_of
 from netpoll.backends.io_uring.lines import EndOfStream, Line
+from netpoll.backends.io_uring.pooled import Provided, receive_into
 from netpoll.backends.io_uring.ring import Ring
 from netpoll.backends.io_uring.streams import end_whole, finish_whole
 from netpoll.backends.queues import refuse
 from netpoll.backends.software import FAILURES, reacquire
 from netpoll.overlapped import FILES, SENDS, Opcode, Overlapped
+from netpoll.pools import Starved
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
     from netpoll.backends.files import FileTransfer
+    from netpoll.pools import BufferPool
 
     Operation = Overlapped[Any]
 
@@ -92,15 +97,18 @@ class IoUringEngine(Engine):
         "_batch",
         "_begin_again",
         "_blocked",
+        "_fed",
         "_finished",
         "_lock",
         "_owner",
         "_paused",
         "_polls",
+        "_pools",
         "_queued",
         "_ring",
         "_scarce_until",
         "_started",
+        "_starved",
         "_table",
         "_tokens",
         "_turn",
@@ -137,6 +145,12 @@ class IoUringEngine(Engine):
         self._finished: list[Operation] = []
         self._paused: dict[Channel, tuple[Operation, float]] = {}
         """Listeners without a descriptor for the next connection, and when to try again."""
+        self._starved: dict[Channel, Operation] = {}
+        """What has data, and waits for a pool's buffer."""
+        self._fed: deque[Channel] = deque()
+        """Where there is one now. Filled from any thread, without the lock."""
+        self._pools: list[BufferPool] = []
+        """Whose rings the kernel knows; the place is the group's number."""
         self._scarce_until = 0.0
         self._urgent = False
         """Entries are queued that should not have to wait for the next wait."""
@@ -174,7 +188,6 @@ class IoUringEngine(Engine):
     def detach(self, association: Association) -> list[Operation]:
         channel = cast("Channel", association)
         sockets.about_to_close(channel)
-        self._paused.pop(channel, None)
         channel.closing = False
         channel.refuse(nt.STATUS_INVALID_HANDLE)
         pending = self.pending(channel)
@@ -209,11 +222,15 @@ class IoUringEngine(Engine):
             token = len(self._table)
             self._table.append(None)
         native = Native(token, self._tokens)
+        if operation.opcode is Opcode.RECV_POOLED:
+            self._adopt(operation._address)
         operations.prepare(operation, native)
         if operation.opcode is Opcode.CONNECT:
             operation._begin = self._begin_connect
         elif operation.opcode is Opcode.DISCONNECT:
             operation._begin = self._begin_disconnect
+        elif operation.opcode is Opcode.RECV_POOLED:
+            operation._begin = self._begin_pooled
         elif operation.opcode is Opcode.SENDFILE:
             operation._begin = self._begin_sendfile
         elif operation.opcode in sockets.ALONE:
@@ -404,6 +421,16 @@ class IoUringEngine(Engine):
         self.flush()
         return self._ended_inline(operation)
 
+    def _begin_pooled(self, operation: Operation) -> bool:
+        operation._value = None  # the last start's buffer is the program's alone
+        ended = self._begin_first(operation)
+        operation._begin = self._begin_pooled_again
+        return ended
+
+    def _begin_pooled_again(self, operation: Operation) -> bool:
+        operation._value = None
+        return self._begin_again(operation)
+
     def _ended_inline(self, operation: Operation) -> bool:
         if operation._final == PENDING:
             return False
@@ -563,6 +590,10 @@ class IoUringEngine(Engine):
         operation.transferred = 0
         if operation.opcode is Opcode.SENDFILE:
             operation._address.close()
+        elif operation.opcode is Opcode.RECV_POOLED:
+            starved, operation._native.kept = operation._native.kept, None
+            if starved is not None:
+                operation._address.leave(starved)
         file = operation._association.file
         if file is not None:
             file.settle(operation)
@@ -631,7 +662,7 @@ class IoUringEngine(Engine):
         batch, table = self._batch, self._table
         append = self._finished.append
         try:
-            for token, result, _ in batch:
+            for token, result, flags in batch:
                 operation = table[token]
                 if operation is None:
                     continue
@@ -646,7 +677,7 @@ class IoUringEngine(Engine):
                     table[token] = None
                     append(operation)
                 else:
-                    self._settle(token, operation, result)
+                    self._settle(token, operation, result, flags)
         except BaseException:
             # Ctrl-C: what was looked at is not in the table any more
             batch[:] = [each for each in batch if table[each[0]] is not None]
@@ -660,12 +691,14 @@ class IoUringEngine(Engine):
             again.pop()
             self._urgent = True
 
-    def _settle(self, token: int, operation: Any, result: int) -> None:
+    def _settle(self, token: int, operation: Any, result: int, flags: int) -> None:
         """A completion that is not plain success."""
         if token == WAKE:
             self._woken = self._wake_pending = False
+            self._resume_fed()
             return
         native: Native = operation._native
+        native.flags = flags
         if native.cause:
             self._end_cancelled(operation, result)
         elif result in (-errno.ECANCELED, -errno.EINTR, -errno.EAGAIN):
@@ -674,6 +707,9 @@ class IoUringEngine(Engine):
             return
         elif -result in sockets.SCARCE and operation.opcode in sockets.ACCEPTS:
             self._pause(token, operation, -result)
+            return
+        elif result == -errno.ENOBUFS and operation.opcode is Opcode.RECV_POOLED:
+            self._starve(token, operation)
             return
         elif not operation._call(operation, result):
             if operation._call is finish_first_receive:
@@ -768,6 +804,42 @@ class IoUringEngine(Engine):
         self._paused[channel] = operation, now + sockets.SCARCITY_PAUSE
         self._table[token] = None
 
+    def _adopt(self, pool: BufferPool) -> None:
+        """Make the pool's buffers known to the kernel, at its first use."""
+        if pool.home is None:
+            Provided(pool, self._ring, len(self._pools))
+            self._pools.append(pool)
+
+    def _starve(self, token: int, operation: Operation) -> None:
+        """There is data, and no buffer for it."""
+        channel = cast("Channel", operation._association)
+        starved = Starved(functools.partial(self._feed, channel))
+        if operation._address.wait(starved):
+            operation._native.kept = starved
+            self._starved[channel] = operation
+            self._table[token] = None
+        else:
+            self._once_more(token, operation)  # one came back meanwhile
+
+    def _feed(self, channel: Channel) -> None:
+        self._fed.append(channel)
+        self.interrupt()
+
+    def _resume_fed(self) -> None:
+        while self._fed:
+            channel = self._fed.popleft()
+            operation = self._starved.get(channel)
+            starved = None if operation is None else operation._native.kept
+            if operation is None or starved is None or starved.index < 0:
+                continue  # cancelled, and perhaps another one's turn by now
+            del self._starved[channel]
+            operation._native.kept = None
+            if receive_into(operation, starved.index):
+                self._leave(operation)
+                self._finished.append(operation)
+            else:
+                self._hand_over(operation)
+
     def _resume(self) -> None:
         now = time.monotonic()
         for channel, (operation, when) in list(self._paused.items()):
@@ -778,9 +850,12 @@ class IoUringEngine(Engine):
     def _unpause(self, operation: Operation) -> bool:
         channel = cast("Channel", operation._association)
         paused = self._paused.get(channel)
-        if paused is None or paused[0] is not operation:
+        if paused is not None and paused[0] is operation:
+            del self._paused[channel]
+        elif self._starved.get(channel) is operation:
+            del self._starved[channel]
+        else:
             return False
-        del self._paused[channel]
         self._advance(channel.reading)
         return True
 
@@ -819,6 +894,7 @@ class IoUringEngine(Engine):
             for operation in left:
                 # not the operation, which the program may release or use again
                 _left_over.append((operation._native, operation._pinned, operation._view))
+                _left_over.append(operation._address)
                 self._end(operation, nt.STATUS_CANCELLED)
         return pending
 

@@ -44,7 +44,7 @@ NEVER: Final = sys.maxsize
 class Native:
     """What the kernel is given for one operation, and keeps until its completion is taken."""
 
-    __slots__ = ("cause", "entry", "kept", "moved", "rewrite", "size", "token", "tokens")
+    __slots__ = ("cause", "entry", "flags", "kept", "moved", "rewrite", "size", "token", "tokens")
 
     def __init__(self, token: int, tokens: list[int]) -> None:
         self.token: int = token
@@ -60,6 +60,8 @@ class Native:
         """How many bytes of the buffers the entry speaks of."""
         self.moved: int = 0
         """What went out so far, of a send that took more than one entry."""
+        self.flags: int = 0
+        """Those of the completion, of a receive from a pool."""
         self.cause: int = 0
         """Why it was cancelled: the status that it is to end with."""
 

@@ -25,6 +25,7 @@ from netpoll.backends.io_uring.messages import (
     prepare_send_message,
 )
 from netpoll.backends.io_uring.polls import prepare_poll, prepare_wait
+from netpoll.backends.io_uring.pooled import prepare_pooled
 from netpoll.backends.io_uring.streams import prepare_receive, prepare_send
 from netpoll.backends.io_uring.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.overlapped import Opcode, Overlapped
@@ -43,6 +44,10 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.RECV: (
         prepare_receive,
         "IORING_OP_RECV into a buffer of netpoll's",
+    ),
+    Opcode.RECV_POOLED: (
+        prepare_pooled,
+        "IORING_OP_RECV with IOSQE_BUFFER_SELECT, from a ring of provided buffers",
     ),
     Opcode.SEND: (
         prepare_send,

@@ -18,6 +18,7 @@ from netpoll.backends.iocp.messages import (
     prepare_send_to,
 )
 from netpoll.backends.iocp.polls import prepare_poll
+from netpoll.backends.iocp.pooled import prepare_pooled
 from netpoll.backends.iocp.streams import prepare_receive, prepare_send
 from netpoll.backends.iocp.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.backends.iocp.waits import prepare_timer, prepare_wait
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.RECV_INTO: (prepare_receive, "WSARecv"),
     Opcode.RECV: (prepare_receive, "WSARecv into a buffer of netpoll's"),
+    Opcode.RECV_POOLED: (
+        prepare_pooled,
+        "WSARecv of nothing, then into a buffer; on associated sockets, without event and routine",
+    ),
     Opcode.SEND: (prepare_send, "WSASend"),
     Opcode.ACCEPT: (prepare_accept, "AcceptEx with SO_UPDATE_ACCEPT_CONTEXT"),
     Opcode.ACCEPT_MANY: (

@@ -26,7 +26,7 @@ from netpoll.backends import descriptors, routines
 from netpoll.backends.base import Association, Backend, Capability, Inflight
 from netpoll.backends.datagrams import check_udp
 from netpoll.backends.iocp import constants as win
-from netpoll.backends.iocp import operations
+from netpoll.backends.iocp import operations, pooled
 from netpoll.backends.iocp.connections import CLIENT_GONE
 from netpoll.backends.iocp.library import (
     ENTRY,
@@ -68,6 +68,8 @@ POSTED_KEY: Final = 2
 """The key of the program's own packets; the address is a number in the table of those."""
 POLL_KEY: Final = 3
 """The key of what the port itself asks of the AFD driver."""
+FED_KEY: Final = 4
+"""The key of a packet of netpoll's own for an operation, by its address."""
 FIRST_KEY: Final = 16
 """From here on, a key is the number of an association."""
 
@@ -101,13 +103,15 @@ _abandoned: list[Operation] = []
 class Socket(Association):
     """A socket that a port knows, with its number as the kernel returns it."""
 
-    __slots__ = ("number", "polled")
+    __slots__ = ("number", "polled", "pooled")
 
     def __init__(self, sock: Any, fd: int, number: int) -> None:
         super().__init__(sock, fd)
         self.number: int = number
         self.polled: Polled | None = None
         """Who waits for its readiness."""
+        self.pooled: list[Operation] | None = None
+        """Its receives from a pool; Windows works on the first."""
 
 
 class _Thread(threading.local):
@@ -229,12 +233,17 @@ class IocpPort(Backend):
         with self._lock:
             # Wine lets a pending send of a closed socket hang for ever (CLOSE-09)
             for operation in list(self._table.values()):
-                if operation.handle is handle and operation.opcode is Opcode.POLL:
+                if operation.handle is not handle:
+                    continue
+                if operation.opcode is Opcode.POLL:
                     self._stop(operation, nt.STATUS_CANCELLED)
-                elif operation.handle is handle and operation.opcode in HANGING:
+                elif operation.opcode in HANGING:
                     if operation.opcode in FILES:
                         operation._native.cause = descriptors.status_of_close(operation)
                     self._kernel32.CancelIoEx(as_handle(number), operation._native.overlapped)
+                elif operation.opcode is Opcode.RECV_POOLED and not operation._native.cause:
+                    operation._native.cause = nt.STATUS_CONNECTION_ABORTED
+                    pooled.withdraw(operation)
             if number >= 0:
                 if isinstance(handle, socket.socket):
                     socket.close(number)
@@ -616,6 +625,8 @@ class IocpPort(Backend):
             return False  # closing has stopped it
         asked = native.cause != 0
         native.cause = native.cause or cause
+        if operation.opcode is Opcode.RECV_POOLED and not asked and pooled.withdraw(operation):
+            return True
         # what was not found has ended, and its packet is on the way (CAN-12)
         return bool(self._kernel32.CancelIoEx(as_handle(number), native.overlapped)) and not asked
 
@@ -642,6 +653,10 @@ class IocpPort(Backend):
         if not self._kernel32.PostQueuedCompletionStatus(self._port, transferred, key, pointer):
             self._posted_packets.pop(number, None)
             raise nt.make_exception(nt.from_win32(self._kernel32.GetLastError()))
+
+    def post_fed(self, address: int) -> None:
+        """Have an operation that Windows has nothing of looked at. From any thread."""
+        self._post_packet(FED_KEY, address)
 
     def dequeue(self, limit: int, timeout: float | None, alertable: bool) -> list[Completion]:
         with self._lock:
@@ -756,7 +771,13 @@ class IocpPort(Backend):
         if status:
             status = _status_seen(native, status)
         if native.finish is not None:
-            status = native.finish(operation, status)
+            if operation.opcode is Opcode.RECV_POOLED:
+                settled = pooled.settle(operation, status, key == FED_KEY)
+                if settled is None:
+                    return
+                status, transferred = settled, operation.transferred
+            else:
+                status = native.finish(operation, status)
             if operation.opcode in ACCEPTS and self._accept_again(operation, status):
                 return
         completion: Completion
@@ -941,7 +962,10 @@ class IocpPort(Backend):
                     number = operation.handle.fileno()
                     if number >= 0:
                         native: Native = operation._native
+                        asked = native.cause != 0
                         native.cause = native.cause or nt.STATUS_CANCELLED
+                        if operation.opcode is Opcode.RECV_POOLED and not asked:
+                            pooled.withdraw(operation)
                         self._kernel32.CancelIoEx(as_handle(number), native.overlapped)
             self._wait_once(64, DRAIN_SLICE, True)
             for operation in list(self._table.values()):

@@ -4,9 +4,11 @@ it."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import socket
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import debugging
@@ -29,6 +31,7 @@ from netpoll.backends.selectors.tries import unblock
 from netpoll.backends.sockets import SocketAssociation
 from netpoll.backends.software import FAILURES, reacquire
 from netpoll.overlapped import SENDS, Opcode, Overlapped
+from netpoll.pools import Starved
 
 if TYPE_CHECKING:
     import threading
@@ -71,6 +74,7 @@ class SelectorsEngine(Engine):
         "_blocked",
         "_changes",
         "_direct",
+        "_fed",
         "_finished",
         "_fruitless",
         "_lock",
@@ -101,6 +105,9 @@ class SelectorsEngine(Engine):
         of a poll that Ctrl-C broke off."""
         self._paused: dict[Channel, float] = {}
         """Listeners without a descriptor for the next connection, and when to try again."""
+        self._fed: deque[Channel] = deque()
+        """Sockets whose data has waited for a pool's buffer, which is there now. Filled from any
+        thread, without the lock."""
         self._scarce = False
         self._fruitless = 0
         self._blocked = False
@@ -232,6 +239,11 @@ class SelectorsEngine(Engine):
             operation._native = None
         elif operation.opcode is Opcode.SENDFILE:
             operation._address.close()
+        elif operation.opcode is Opcode.RECV_POOLED:
+            if operation._native is not None:
+                operation._address.leave(operation._native)
+                operation._native = None
+                self._feed(channel)  # the next in its line may fare better
         elif operation.opcode is Opcode.CONNECT:
             channel.writing.ready = True
             operation._perform = connect
@@ -303,6 +315,32 @@ class SelectorsEngine(Engine):
                 error.strerror,
             )
         self._paused[channel] = time.monotonic() + sockets.SCARCITY_PAUSE
+
+    # -- pools without a buffer --------------------------------------------------------------------
+
+    def starve(self, operation: Operation) -> bool:
+        """A pool has no buffer for what is there: stop listening to readiness, which would spin,
+        until it has. `False` if it has by now."""
+        channel = cast("Channel", operation._association)
+        if operation._native is None:
+            starved = Starved(functools.partial(self._feed, channel))
+            if not operation._address.wait(starved):
+                return False
+            operation._native = starved
+        self._watch(channel, channel.interest & ~READ)
+        return True
+
+    def _feed(self, channel: Channel) -> None:
+        self._fed.append(channel)
+        self.interrupt()
+
+    def _resume_fed(self) -> None:
+        while self._fed:
+            channel = self._fed.popleft()
+            channel.reading.on_ready(self._finished)
+            head = channel.reading.head
+            if head is not None and not (head.opcode is Opcode.RECV_POOLED and head._native):
+                self._watch(channel, channel.interest | READ)
 
     def _resume(self, finished: list[Operation]) -> None:
         now = time.monotonic()
@@ -490,6 +528,7 @@ class SelectorsEngine(Engine):
             with contextlib.suppress(BlockingIOError):
                 while len(self._wake_out.recv(4096)) == 4096:
                     continue
+            self._resume_fed()
             return
         try:
             self._readiness.remove(fd)

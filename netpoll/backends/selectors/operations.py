@@ -22,6 +22,7 @@ from netpoll.backends.selectors.connections import (
 from netpoll.backends.selectors.files import prepare_file
 from netpoll.backends.selectors.messages import prepare_receive_message, prepare_send_message
 from netpoll.backends.selectors.polls import prepare_poll, prepare_wait
+from netpoll.backends.selectors.pooled import prepare_pooled
 from netpoll.backends.selectors.streams import prepare_receive, prepare_send
 from netpoll.backends.selectors.transfers import prepare_disconnect, prepare_sendfile
 from netpoll.backends.selectors.tries import HAS_MSG
@@ -47,6 +48,10 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     Opcode.RECV: (
         prepare_receive,
         "recv_into() a buffer of netpoll's when the socket is readable",
+    ),
+    Opcode.RECV_POOLED: (
+        prepare_pooled,
+        "recv_into() a buffer that is chosen when the socket is readable",
     ),
     Opcode.SEND: (
         prepare_send,
