@@ -20,6 +20,7 @@ class Kind(StrEnum):
     IDLE = "idle"
     COMPUTE = "compute"
     LATENCY = "latency"
+    DATAGRAM = "datagram"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Cell:
                 return f"{size}, {self.active:,} busy{idle}; memory too"
             case Kind.COMPUTE:
                 return f"{size}, {self.active:,} busy, a thread of the server computes"
+            case Kind.DATAGRAM:
+                return f"UDP, {size} there and back, {self.active:,} peers"
             case Kind.LATENCY:
                 return f"{size}, {self.active:,} connections, {self.rate:,} messages a second"
 
@@ -105,6 +108,7 @@ CELLS = (
     Cell("stream-out-x10", 1, 10, kind=Kind.STREAM_OUT, reply=MIB, quick=True, target=True),
     Cell("idle10000", 64, 50, idle=10_000, kind=Kind.IDLE, target=True),
     Cell("compute-x100", 64, 100, kind=Kind.COMPUTE, quick=True, target=True),
+    Cell("udp-x100", 64, 100, kind=Kind.DATAGRAM, quick=True, target=True),
     Cell("latency-x100", 64, 100, kind=Kind.LATENCY, rate=20_000, quick=True, target=True),
 )
 

@@ -1,4 +1,5 @@
-/* The load generator: many TCP connections to one server, one message outstanding on each.
+/* The load generator: many TCP connections to one server, one message outstanding on each. With --udp,
+ * connected UDP sockets and one datagram on each; one that is lost is a failure (silence).
  *
  * It opens its connections, proves each one with a first message there and back, and says so. Then it
  * obeys its standard input, a line for each measured window, and exits at the end of it:
@@ -70,6 +71,7 @@ static struct {
     uint32_t size;   /* bytes of a message */
     uint32_t reply;  /* bytes of its answer; 0: it is the message */
     bool churn;
+    bool udp;
     double rate;     /* messages a second; 0: as many as possible */
     pid_t server;    /* whose CPU clock to read; 0: nobody's */
 } options = {.active = 1, .size = 64};
@@ -265,10 +267,12 @@ static void start_connect(struct connection *connection)
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int yes = 1;
-    connection->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int kind = options.udp ? SOCK_DGRAM : SOCK_STREAM;
+    connection->fd = socket(AF_INET, kind | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (connection->fd < 0)
         fail("socket: %s%s", strerror(errno), errno == EMFILE ? " (raise it: ulimit -n)" : "");
-    setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    if (!options.udp)
+        setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     if (options.churn)
         bind_next_source(connection->fd);
     if (connect(connection->fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS)
@@ -387,6 +391,7 @@ static void parse(int argc, char **argv)
         {"idle", required_argument, NULL, 'i'}, {"size", required_argument, NULL, 's'},
         {"server", required_argument, NULL, 'c'}, {"reply", required_argument, NULL, 'r'},
         {"rate", required_argument, NULL, 't'},   {"churn", no_argument, NULL, 'n'},
+        {"udp", no_argument, NULL, 'u'},
         {NULL, 0, NULL, 0},
     };
     int name;
@@ -400,12 +405,13 @@ static void parse(int argc, char **argv)
         case 'r': options.reply = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 't': options.rate = strtod(optarg, NULL); break;
         case 'n': options.churn = true; break;
+        case 'u': options.udp = true; break;
         default: exit(2);
         }
     }
     if (options.port <= 0 || options.active == 0 || options.size == 0) {
         fputs("usage: load --port N [--active N] [--idle N] [--size BYTES] [--server PID]\n"
-              "            [--reply BYTES] [--churn | --rate N]\n", stderr);
+              "            [--reply BYTES] [--churn | --udp | --rate N]\n", stderr);
         exit(2);
     }
 }

@@ -172,7 +172,8 @@ def _load_options(cell: Cell, port: int, server: int) -> list[str]:
         "--server": server,
     }
     words = [str(word) for option in options.items() for word in option]
-    return [*words, "--churn"] if cell.kind is Kind.CHURN else words
+    special = {Kind.CHURN: ["--churn"], Kind.DATAGRAM: ["--udp"]}
+    return words + special.get(cell.kind, [])
 
 
 class Pair:

@@ -63,6 +63,14 @@ def _churn(results: Results, cell: str) -> list[Column]:
     ]
 
 
+def _datagrams(results: Results, cell: str) -> list[Column]:
+    return [
+        _ratio(results, cell),
+        ("CPU µs/message", lambda name: median(results.cost(cell, name), ".2f")),
+        ("thousand messages/s", lambda name: median(results.spread(cell, name, rate), ".1f", 1e-3)),
+    ]
+
+
 def _stream(results: Results, cell: str) -> list[Column]:
     return [
         _ratio(results, cell),
@@ -110,6 +118,7 @@ def _latency(results: Results, cell: str) -> list[Column]:
 
 HEADINGS: dict[Kind, tuple[str, str, Callable[[Results, str], list[Column]]]] = {
     Kind.CHURN: ("Connection churn", "", _churn),
+    Kind.DATAGRAM: ("Datagrams", "", _datagrams),
     Kind.STREAM_IN: ("Streaming to the server", "", _stream),
     Kind.STREAM_OUT: ("Streaming from the server", "", _stream),
     Kind.IDLE: (

@@ -25,6 +25,8 @@ class Subject:
     """The PyPI package it needs, which is also the name that it imports."""
     stream: str = ""
     """The module or C file that streams; without one it has no part in such cells."""
+    datagram: str = ""
+    """The module that echoes datagrams, if it has a part in such cells."""
     idle: str = ""
     """The module for idle connections, where that is another one."""
     kinds: tuple[Kind, ...] = tuple(Kind)
@@ -36,7 +38,7 @@ class Subject:
 
     def plays(self, kind: Kind) -> bool:
         """Return whether it has a part in cells of that kind."""
-        if kind in STREAMS and not self.stream:
+        if (kind in STREAMS and not self.stream) or (kind is Kind.DATAGRAM and not self.datagram):
             return False
         return kind in self.kinds and not (kind is Kind.COMPUTE and self.source)
 
@@ -52,6 +54,8 @@ class Subject:
         module, arguments = self.module, self.arguments
         if kind in STREAMS:
             module, arguments = self.stream, (*arguments, STREAMS[kind])
+        elif kind is Kind.DATAGRAM:
+            module = self.datagram
         elif kind is Kind.IDLE and self.idle:
             module = self.idle
         return [sys.executable, "-m", f"benchmarks.servers.{module}", *arguments]
@@ -89,6 +93,7 @@ def _netpoll(backend: str) -> Subject:
         "netpoll_echo",
         (backend,),
         stream="stream_netpoll",
+        datagram="datagram_netpoll",
         idle="netpoll_idle",
         target=True,
     )
@@ -105,6 +110,7 @@ def _asyncio_like(
         (loop,),
         package=loop if loop != "asyncio" else "",
         stream="" if style == "streams" else f"stream_{style}",
+        datagram="datagram_protocol" if style == "protocol" and loop != "rloop" else "",
         extra=extra,
         target=target,
     )

@@ -57,6 +57,7 @@ TARGETS = (
     Target(
         "a computing thread", ("compute-x100",), IO_URING, "uvloop-protocol", 1.3, at_least=True
     ),
+    Target("UDP echo", ("udp-x100",), IO_URING, "uvloop-protocol", 0.9),
     Target("churn", ("churn-x100",), IO_URING, "uvloop-protocol", 1.0),
     Target("streaming in", ("stream-in-x10",), IO_URING, "uvloop-protocol", 1.0),
     Target("streaming out", ("stream-out-x10",), IO_URING, "uvloop-protocol", 1.0),

@@ -36,6 +36,16 @@ def listen() -> socket.socket:
     return listener
 
 
+def bind() -> socket.socket:
+    """Return a bound loopback UDP socket, already announced on standard output."""
+    _die_with_parent()
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    sock.setblocking(False)
+    print(json.dumps({"port": sock.getsockname()[1]}), flush=True)
+    return sock
+
+
 def _die_with_parent() -> None:
     """A benchmark that is killed outright must not leave servers behind (Linux: prctl(2))."""
     if sys.platform == "linux":

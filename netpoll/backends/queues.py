@@ -37,7 +37,7 @@ BUDGET: Final = 16
 """Operations completed per handle and direction in one turn, at most."""
 
 
-MSG_PEEK: Final[int] = socket.MSG_PEEK
+MSG_PEEK: Final = int(socket.MSG_PEEK)
 
 
 def refuse(operation: Any, line: Any) -> None:

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     Operation = Overlapped[Any]
 
-DONTWAIT: Final[int] = getattr(socket, "MSG_DONTWAIT", 0)
-NOSIGNAL: Final[int] = getattr(socket, "MSG_NOSIGNAL", 0)
-MSG_TRUNC: Final[int] = getattr(socket, "MSG_TRUNC", 0)
+DONTWAIT: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
+NOSIGNAL: Final = int(getattr(socket, "MSG_NOSIGNAL", 0))
+MSG_TRUNC: Final = int(getattr(socket, "MSG_TRUNC", 0))
 IOV_MAX: Final = 1024
 """Buffers in one system call; longer lists go out in several."""
 INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
-MSG_PEEK: Final[int] = socket.MSG_PEEK
+MSG_PEEK: Final = int(socket.MSG_PEEK)
 WSAENOTSOCK: Final = 10038
 """What Windows calls a descriptor that is closed."""
 

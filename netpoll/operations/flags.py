@@ -10,10 +10,11 @@ from netpoll import status as nt
 MSG_PARTIAL: Final = 0x8000
 """Windows' number. It is for sockets whose provider hands messages out in parts, which no system's
 own does: elsewhere it changes nothing (RECV-17)."""
-MSG_WAITALL: Final[int] = socket.MSG_WAITALL
-_NOT_WITH_WAITALL: Final = socket.MSG_OOB | socket.MSG_PEEK | MSG_PARTIAL
+MSG_WAITALL: Final = int(socket.MSG_WAITALL)
+_NOT_WITH_WAITALL: Final = int(socket.MSG_OOB | socket.MSG_PEEK) | MSG_PARTIAL
 _NEVER: Final = {
-    name: getattr(socket, name, 0) for name in ("MSG_TRUNC", "MSG_ERRQUEUE", "MSG_CMSG_CLOEXEC")
+    name: int(getattr(socket, name, 0))
+    for name in ("MSG_TRUNC", "MSG_ERRQUEUE", "MSG_CMSG_CLOEXEC")
 }
 
 

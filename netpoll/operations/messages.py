@@ -58,6 +58,7 @@ class Messages(Starter):
         address: Address,
         *,
         flags: int = 0,
+        size: int | None = None,
         overlapped: Overlapped[int] | None = None,
         routine: Routine | None = None,
         timeout: float | None = None,
@@ -66,12 +67,13 @@ class Messages(Starter):
         A `resubmit` goes to the same address. On a connected stream the address is ignored.
 
         :param address: numeric: a name would have to be looked up, which blocks
+        :param size: send the first `size` bytes only; a `resubmit` may send more of the buffers
         :raises OSError: it failed at once; 10040, it is longer than a datagram can be (UDP-10)
         """
         operation = self._new(Opcode.SENDTO, sock, overlapped, routine, timeout)
         require_numeric(sock, address)
         operation._address = address
-        return self._begin(operation, buffers, pin(buffers, writable=False), flags)
+        return self._begin(operation, buffers, pin(buffers, writable=False), flags, size)
 
     def recvmsg_into(
         self,

@@ -43,15 +43,16 @@ def prepare_receive(operation: Operation, record: sockets.SocketAssociation) -> 
     named = operation.opcode is Opcode.RECVFROM_INTO
     if named:
         require_known(operation)
-    write = write_receive_from if named else write_receive
-    operation._native.rewrite = write
-    operation._perform = receive_at_once
-    write(operation)
+    # the entry is written when the kernel is to have it, which a try mostly saves
+    operation._native.rewrite = write_receive_from if named else write_receive
+    operation._perform = receive_datagram
 
 
-def receive_at_once(operation: Operation) -> bool:
-    """A plain system call, for the first start."""
+def receive_datagram(operation: Operation) -> bool:
+    """A try before the kernel is asked to wait."""
     sock: Any = operation.handle
+    if sock.gettimeout() != 0.0:
+        sock.setblocking(False)  # somebody changed it since (XFER-05)
     view: Pinned = operation._view
     views = view if isinstance(view, list) else [view]
     flags = operation.flags & OTHER_FLAGS | sockets.DONTWAIT
@@ -138,14 +139,16 @@ def prepare_send(operation: Operation, record: sockets.SocketAssociation) -> Non
         require_known(operation)
     operation._queue = record.writing
     operation._native.rewrite = write_send
+    operation._call = finish_datagram_send
     if not isinstance(operation._view, list) and not operation._ancillary:
-        operation._perform = send_at_once
-    write_send(operation)
+        operation._perform = send_datagram
 
 
-def send_at_once(operation: Operation) -> bool:
-    """A plain system call, for the first start: each answer of a server is one."""
+def send_datagram(operation: Operation) -> bool:
+    """A try before the kernel is asked to wait, which almost never has to."""
     sock: socket.socket = operation.handle
+    if sock.gettimeout() != 0.0:
+        sock.setblocking(False)
     flags = operation.flags | sockets.DONTWAIT | sockets.NOSIGNAL
     address = operation._address
     try:

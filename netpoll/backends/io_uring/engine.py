@@ -30,7 +30,11 @@ from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring import operations
 from netpoll.backends.io_uring.connections import finish_first_receive
-from netpoll.backends.io_uring.datagrams import finish_datagram_send
+from netpoll.backends.io_uring.datagrams import (
+    finish_datagram_send,
+    receive_datagram,
+    send_datagram,
+)
 from netpoll.backends.io_uring.entries import NEVER, SQE, Native
 from netpoll.backends.io_uring.library import address_of
 from netpoll.backends.io_uring.lines import EndOfStream, Line
@@ -238,6 +242,8 @@ class IoUringEngine(Engine):
         elif operation.opcode in FILES:
             positioned = descriptors.is_positioned(operation)
             operation._begin = self._begin_at_offset if positioned else self._begin_in_line
+        elif operation._perform in (receive_datagram, send_datagram):
+            operation._begin = self._begin_datagram
         else:
             operation._begin = self._begin_first
 
@@ -332,8 +338,6 @@ class IoUringEngine(Engine):
             if at_once(operation):
                 return self._ended_inline(operation)
             looked = True
-        if looked and operation._call is finish_datagram_send:
-            self._hand_report_over(cast("Channel", operation._association))
         blocked = self._blocked
         if looked and not blocked and operation.opcode not in SENDS:
             return operation._begin(operation)
@@ -347,6 +351,28 @@ class IoUringEngine(Engine):
         if line.head is operation:
             self.flush()
         return self._ended_inline(operation)
+
+    def _begin_datagram(self, operation: Operation) -> bool:
+        """Every start of a datagram is a plain system call, as the first one of others: the kernel
+        can have one of each direction only, so handing them over would save no call, and takes
+        three times as long. What has to wait goes along with the next wait."""
+        line = operation._queue
+        if not line.refusal and line.head is None:
+            if operation._perform(operation):
+                skipped = operation._skips or operation._plain_on is None
+                if skipped or operation._final >= FAILURES:
+                    return True
+                # its packet goes behind those that poll has to tell of first
+                self._finished.append(operation)
+                self.wake()
+                return False
+            if operation._call is finish_datagram_send:
+                self._hand_report_over(cast("Channel", operation._association))
+                self._urgent = True
+        ended = self._begin_again(operation)
+        if self._urgent and not self._blocked:
+            self.flush()
+        return ended
 
     def _begin_connect(self, operation: Operation) -> bool:
         channel = cast("Channel", operation._association)

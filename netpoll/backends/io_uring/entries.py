@@ -33,7 +33,7 @@ MSGHDR_NAME_LENGTH: Final = 8
 MSGHDR_CONTROL_LENGTH: Final = 40
 MSGHDR_FLAGS: Final = 48
 NOTHING: Final = bytearray()
-MSG_WAITALL: Final[int] = getattr(socket, "MSG_WAITALL", 0)
+MSG_WAITALL: Final = int(getattr(socket, "MSG_WAITALL", 0))
 OTHER_FLAGS: Final = ~(sockets.DONTWAIT | MSG_WAITALL | MSG_PARTIAL)
 """DONTWAIT would end a receive at once where there is nothing; the others are netpoll's to see
 to."""

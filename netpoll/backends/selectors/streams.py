@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Operation = Overlapped[Any]
 
-MSG_WAITALL: Final[int] = socket.MSG_WAITALL
+MSG_WAITALL: Final = int(socket.MSG_WAITALL)
 
 
 # -- receive ---------------------------------------------------------------------------------------
