@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
@@ -24,7 +25,7 @@ from netpoll.winapi.errors import WSASetLastError
 from netpoll.winapi.handles import closesocket, is_socket, known
 from netpoll.winapi.overlapped import OVERLAPPED
 from netpoll.winapi.sockets import WSAEFAULT, WSAEINVAL, is_bound
-from netpoll.winapi.starts import WSA_IO_PENDING, WSAENOTSOCK, start
+from netpoll.winapi.starts import WSAENOTSOCK, start
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -70,8 +71,6 @@ def AcceptEx(
         )
     acceptance = _Acceptance(sListenSocket, sAcceptSocket, area, lengths)
     code, moved = start(sListenSocket, lpOverlapped, acceptance.begin, conclude=acceptance.conclude)
-    if code not in (0, WSA_IO_PENDING):
-        known(sAcceptSocket).accepting = None
     if code:
         WSASetLastError(code)
         return FALSE, 0
@@ -90,7 +89,7 @@ def _refusal(
     assert isinstance(acceptor, socket.socket)
     if buffer is None or not remote_length:
         return WSAEFAULT
-    used = is_bound(acceptor) or known(acceptor).accepting is not None
+    used = is_bound(acceptor) or known(acceptor).accepting_now() is not None
     return WSAEINVAL if used or acceptor.type != socket.SOCK_STREAM else 0
 
 
@@ -110,8 +109,7 @@ class _Acceptance:
         self._size, self._local, self._remote = lengths
 
     def begin(self, port: CompletionPort, operation: Operation) -> None:
-        record = known(self._acceptor)
-        record.accepting = operation
+        known(self._acceptor).accepting = weakref.ref(operation)
         receive = self._area[: self._size] if self._size else None
         port.accept(self._listener, receive=receive, overlapped=operation)
 
@@ -152,7 +150,7 @@ class _Acceptance:
         closesocket(acceptor)
         # the same object once more, with the connection in it
         socket.socket.__init__(acceptor, family, kind, protocol, fileno=sock.detach())
-        record.needs_context = self._listener
+        record.needs_context = weakref.ref(self._listener)
         record.connected_at = time.monotonic()
         if record.port is not None:
             skip = bool(record.modes & FILE_SKIP_COMPLETION_PORT_ON_SUCCESS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
@@ -71,7 +72,7 @@ def _refusal(sock: object, overlapped: object) -> int:
     if not is_socket(sock):
         return WSAENOTSOCK
     checked: Any = sock
-    accepting = known(checked).accepting is not None  # ACC-04
+    accepting = known(checked).accepting_now() is not None  # ACC-04
     return WSAEINVAL if accepting or not is_bound(checked) else 0
 
 
@@ -79,5 +80,5 @@ def _conclude(operation: Operation) -> None:
     assert operation.outcome is not None
     if operation.outcome[0] == nt.STATUS_SUCCESS:
         record = known(operation.handle)
-        record.needs_context = record.needs_context or operation.handle
+        record.needs_context = record.needs_context or weakref.ref(operation.handle)
         record.connected_at = record.connected_at or time.monotonic()

@@ -55,15 +55,19 @@ class Known:
         """SetFileCompletionNotificationModes."""
         self.overlapped = True
         """Whether it was made with WSA_FLAG_OVERLAPPED."""
-        self.accepting: Operation | None = None
+        # weak, all three: a record that holds its own socket would live for ever
+        self.accepting: weakref.ref[Operation] | None = None
         """The AcceptEx that it waits in as the accept socket."""
-        self.needs_context: socket.socket | None = None
+        self.needs_context: weakref.ref[socket.socket] | None = None
         """The listener that SO_UPDATE_ACCEPT_CONTEXT has to name before the socket knows its names
         (ACC-14), or the socket itself for SO_UPDATE_CONNECT_CONTEXT (CON-08)."""
-        self.connected_at: float | None = None
         self.last: weakref.ref[Operation] | None = None
-        """What was started on it last: the handle is signalled when that has ended (OVL-18), after
-        which nothing may hold it any more."""
+        """What was started on it last: the handle is signalled when that has ended (OVL-18)."""
+        self.connected_at: float | None = None
+
+    def accepting_now(self) -> Operation | None:
+        """The AcceptEx that it waits in, whose end has not been seen."""
+        return None if self.accepting is None else self.accepting()
 
 
 _known: weakref.WeakKeyDictionary[socket.socket, Known] = weakref.WeakKeyDictionary()
@@ -117,7 +121,7 @@ def closesocket(s: socket.socket) -> int:
     if not is_socket(s):
         WSASetLastError(WSAENOTSOCK)
         return SOCKET_ERROR
-    accepting = known(s).accepting
+    accepting = known(s).accepting_now()
     if accepting is not None:
         accepting.cancel()  # ACC-10
     port = handles.port_of(s) or _portless

@@ -140,7 +140,8 @@ def getsockname(s: SOCKET) -> tuple[int, Any]:
     accepted one before SO_UPDATE_ACCEPT_CONTEXT (ACC-14)."""
     if not is_socket(s):
         return _fail(WSAENOTSOCK), c.NULL
-    if known(s).needs_context not in (None, s):
+    context = known(s).needs_context
+    if context is not None and context() is not s:
         return _fail(WSAENOTCONN), c.NULL
     if not is_bound(s):
         return _fail(WSAEINVAL), c.NULL
@@ -180,7 +181,7 @@ def _update_context(sock: SOCKET, wanted: Any) -> int:
         return 0 if is_connected(sock) else _fail(WSAENOTCONN)
     if not isinstance(wanted, SOCKET):
         return _fail(WSAEFAULT)
-    if wanted is not record.needs_context:
+    if wanted is not record.needs_context():
         return _fail(WSAEINVAL)
     record.needs_context = None
     return 0
@@ -203,7 +204,7 @@ def connect_time(sock: SOCKET) -> int:
     """SO_CONNECT_TIME. Only Windows keeps it; elsewhere the time counts from when netpoll knew of
     the connection, which of an accept that waits for data is the first time that it is asked."""
     record = known(sock)
-    accepting = record.accepting
+    accepting = record.accepting_now()
     if accepting is not None:
         native: Any = accepting._native
         accepted = accepting._value[0] if accepting._value else getattr(native, "accepting", None)

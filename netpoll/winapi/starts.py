@@ -59,6 +59,7 @@ def start(
     try:
         begin(port_of(sock), operation)
     except BaseException as error:
+        operation.done = True  # nobody is to wait for it
         overlapped._operation = None
         overlapped.Internal = before
         if isinstance(error, OSError):

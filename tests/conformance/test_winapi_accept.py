@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -202,8 +203,13 @@ def test_an_accept_socket_is_in_one_accept_at_a_time(
     assert first.start() == PENDS
     assert second.start() == (w.FALSE, w.WSAEINVAL)
     name = listener.getsockname()
+    assert w.bind(first.sock, (LOOPBACK[socket.AF_INET], 0)) == 0
     assert w.ConnectEx(first.sock, name, 16, w.NULL, 0, connect) == (w.FALSE, 0)
     assert w.WSAGetLastError() == w.WSAEINVAL
+    assert w.CancelIoEx(listener, first)
+    assert take(port)[3] is first
+    first.sock = second.sock = net.track(w.socket(w.AF_INET, w.SOCK_STREAM, 0))
+    assert first.start() == PENDS
     assert w.CancelIoEx(listener, first)
     assert take(port)[3] is first
     assert second.start() == PENDS, "the accept that has ended has let go of it"
@@ -480,3 +486,21 @@ def test_a_refusal_has_two_numbers(port: CompletionPort, net: Loopback) -> None:
     assert w.WSAGetLastError() in REFUSED
     assert w.setsockopt(sock, w.SOL_SOCKET, w.SO_UPDATE_CONNECT_CONTEXT, w.NULL) == w.SOCKET_ERROR
     assert w.WSAGetLastError() == w.WSAENOTCONN
+
+
+def test_a_socket_that_nobody_holds_is_gone(port: CompletionPort, net: Loopback) -> None:
+    listener = net.listener()
+    name = listener.getsockname()
+
+    def connect_and_forget() -> weakref.ref[socket.socket]:
+        sock = w.socket(w.AF_INET, w.SOCK_STREAM, w.IPPROTO_TCP)
+        w.bind(sock, (w.INADDR_ANY, 0))
+        w.CreateIoCompletionPort(sock, port, "key", 0)
+        record = w.OVERLAPPED()
+        assert connect(sock, name, record) == w.WSA_IO_PENDING
+        assert take(port)[3] is record
+        return weakref.ref(sock)
+
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        gone = connect_and_forget()
+    assert gone() is None

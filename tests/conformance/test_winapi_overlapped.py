@@ -380,6 +380,8 @@ def test_a_start_that_fails_leaves_record_and_port_alone(
     assert w.WSARecv(sock, w.WSABUF(1, bytearray(1)), 1, 0, record, w.NULL) == (-1, 0, 0)
     assert w.WSAGetLastError() == w.WSAENOTCONN
     assert w.HasOverlappedIoCompleted(record)
+    assert isinstance(record.hEvent, w.Event)
+    assert record.hEvent.pending() == [], "a wait for the event would spin"
     assert w.GetQueuedCompletionStatus(port, 0) == (w.FALSE, 0, 0, w.NULL)
     assert w.WaitForSingleObject(record.hEvent, 0) == w.WAIT_TIMEOUT
 
