@@ -454,6 +454,16 @@ def test_a_routine_is_given_the_record(port: CompletionPort, net: Loopback) -> N
     assert w.SleepEx(w.INFINITE, w.TRUE) == w.WAIT_IO_COMPLETION
     assert seen == [(0, 3, record, 0, 3)]
     assert w.WaitForSingleObject(record.hEvent, 0) == w.WAIT_TIMEOUT  # OVL-17
+
+
+@pytest.mark.statement("APC-04")
+def test_a_routine_is_told_the_winsock_number(port: CompletionPort, net: Loopback) -> None:
+    near, far = net.tcp_pair()
+    seen: list[Any] = []
+
+    def routine(*arguments: Any) -> None:
+        seen.append(arguments)
+
     receive(near, w.OVERLAPPED(), routine=routine)
     reset(far)
     never = [w.WSACreateEvent()]
