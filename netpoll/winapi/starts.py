@@ -104,19 +104,20 @@ def in_c(routine: CompletionRoutine | None) -> Callable[..., object] | None:
     return run
 
 
-def block(sock: socket.socket, begin: Start) -> tuple[int, int]:
+def block(sock: socket.socket, begin: Start, conclude: Conclude | None = None) -> tuple[int, int]:
     """What a call without an OVERLAPPED does: wait for the end (OVL-17), alertably (APC-05).
 
     :return: the Winsock code and the bytes moved
     """
-    operation = Operation(OVERLAPPED())
+    operation = Operation(OVERLAPPED(), conclude)
     operation.packet = False
     try:
         begin(port_of(sock), operation)
     except OSError as error:
         return winsock_code(error), 0
     wait_alertably(operation)
-    return nt.winsock_error(operation._final), operation.transferred
+    status, moved = see_end(operation)
+    return nt.winsock_error(status), moved
 
 
 class _Routines(threading.local):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from netpoll import CompletionPort
-    from netpoll.winapi.overlapped import Operation
+    from netpoll.winapi.overlapped import Conclude, Operation
     from netpoll.winapi.starts import CompletionRoutine, Start
 
 WSAEINVAL = nt.winsock_error(nt.STATUS_INVALID_PARAMETER)
@@ -36,16 +36,16 @@ def WSARecv(
         (XFER-02), and the flags those that were given: ask WSAGetOverlappedResult (OVL-15)
     """
     if not is_socket(s):
-        return *_answer(WSAENOTSOCK, 0), lpFlags
+        return *answer(WSAENOTSOCK, 0), lpFlags
     if lpBuffers is None or not dwBufferCount:  # XFER-09
-        return *_answer(WSAEINVAL, 0), lpFlags
+        return *answer(WSAEINVAL, 0), lpFlags
     views = views_of(lpBuffers, dwBufferCount, writable=True)
     routine = in_c(lpCompletionRoutine)
 
     def begin(port: CompletionPort, operation: Operation) -> object:
         return port.recv_into(s, views, flags=lpFlags, overlapped=operation, routine=routine)
 
-    return *_transfer(s, begin, lpOverlapped, lpCompletionRoutine), lpFlags
+    return *transfer(s, begin, lpOverlapped, lpCompletionRoutine), lpFlags
 
 
 def WSASend(
@@ -61,28 +61,30 @@ def WSASend(
     :return: (0 or SOCKET_ERROR, bytes sent)
     """
     if not is_socket(s):
-        return _answer(WSAENOTSOCK, 0)
+        return answer(WSAENOTSOCK, 0)
     views = views_of(lpBuffers, dwBufferCount, writable=False) if dwBufferCount else b""
     routine = in_c(lpCompletionRoutine)
 
     def begin(port: CompletionPort, operation: Operation) -> object:
         return port.send(s, views, flags=dwFlags, overlapped=operation, routine=routine)
 
-    return _transfer(s, begin, lpOverlapped, lpCompletionRoutine)
+    return transfer(s, begin, lpOverlapped, lpCompletionRoutine)
 
 
-def _transfer(
+def transfer(
     s: socket.socket,
     begin: Start,
     overlapped: OVERLAPPED | None,
     routine: CompletionRoutine | None,
+    conclude: Conclude | None = None,
 ) -> tuple[int, int]:
+    """Start it, or without an OVERLAPPED wait for it; what a Winsock function returns."""
     if overlapped is None:
-        return _answer(*block(s, begin))
-    return _answer(*start(s, overlapped, begin, routine=routine))
+        return answer(*block(s, begin, conclude))
+    return answer(*start(s, overlapped, begin, routine=routine, conclude=conclude))
 
 
-def _answer(code: int, moved: int) -> tuple[int, int]:
+def answer(code: int, moved: int) -> tuple[int, int]:
     """What a Winsock function returns."""
     if not code:
         return 0, moved

@@ -429,8 +429,10 @@ def test_what_connectex_refuses_at_once(port: CompletionPort, net: Loopback) -> 
         (connected, far.getsockname(), w.WSAEISCONN),
     ):
         record = w.OVERLAPPED()
+        record.hEvent = event = w.WSACreateEvent()
         assert connect(sock, where, record) == code
         assert record.Internal == w.STATUS_PENDING
+        assert event.pending() == [], "a wait for the event would spin"
     assert w.GetQueuedCompletionStatus(port, 0) == EMPTY
 
 

@@ -320,6 +320,7 @@ def test_with_the_mode_a_packet_taken_by_another_thread_is_not_told_twice(
     taken: list[Any] = []
 
     def slow(*arguments: Any, **options: Any) -> Any:
+        assert not w.HasOverlappedIoCompleted(record)
         operation = start(*arguments, **options)
         far.sendall(b"x")  # the operation pends, and ends before its start is back (PORT-29)
         taken.append(run(take, port).result())
