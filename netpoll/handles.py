@@ -110,6 +110,12 @@ def forget(handle: Any) -> None:
     _uses.forget(handle)
 
 
+def port_of(handle: Any) -> CompletionPort | None:
+    """The port that the handle is associated with, as long as somebody holds that."""
+    use = _uses.get(handle)
+    return use.port() if use is not None and use.associated else None
+
+
 def _pending_elsewhere(handle: Any, use: _Use, port: CompletionPort) -> bool:
     other = use.port()
     if other is None or other is port:

@@ -182,6 +182,9 @@ _WINSOCK_NAMES = _number_names("""
 10101 WSAEDISCON 11002 WSATRY_AGAIN
 """)
 
+NUMBER_NAMES = (*_WIN32_NAMES.items(), *_WINSOCK_NAMES.items())
+"""Every error number with its name in the headers."""
+
 # A call that runs out of descriptors fails with a Winsock number that no status maps to.
 _INLINE_WINSOCK = {STATUS_TOO_MANY_OPENED_FILES: 10024}
 

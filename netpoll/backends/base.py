@@ -96,7 +96,8 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def associate(self, handle: Any, key: Any, skip_on_success: bool) -> None:
-        """Bind `handle` and `key` to the port, for the life of the handle (ASSOC-01, 04, 05)."""
+        """Bind `handle` and `key` to the port, for the life of the handle (ASSOC-01, 04, 05). Again
+        for the same handle: add `skip_on_success`, which Windows allows later too (MODE-01)."""
 
     @abc.abstractmethod
     def prepare(self, operation: AnyOverlapped) -> None:

@@ -155,6 +155,8 @@ def serve(
     return Running("-m", "netpoll", "serve", *arguments, environment=environment, prefix=prefix)
 
 
-def example(name: str, *arguments: str) -> Running:
+def example(
+    name: str, *arguments: str, environment: Mapping[str, str | None] | None = None
+) -> Running:
     """Start one of the examples."""
-    return Running(str(EXAMPLES / name), *arguments)
+    return Running(str(EXAMPLES / name), *arguments, environment=environment)

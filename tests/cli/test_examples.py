@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 import socket
 from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
 import pytest
 from cli.peers import connect, read_until, reset
 from cli.running import EXAMPLES, example
 
 from netpoll import backends
-from netpoll.testing.waiting import DEADLINE
+from netpoll.testing.pairs import receive_exactly
+from netpoll.testing.waiting import DEADLINE, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from netpoll.testing.backends import Target
 
 pytestmark = pytest.mark.skipif(
     not EXAMPLES.is_dir(), reason="the examples come with the source, which is not here"
@@ -20,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 def test_no_example_names_a_backend() -> None:
     examples = sorted(EXAMPLES.glob("*.py"))
-    assert [path.name for path in examples] == ["chat.py", "echo.py", "scan.py"]
+    assert [path.name for path in examples] == ["chat.py", "echo.py", "scan.py", "winapi_echo.py"]
     for path in examples:
         for name in backends.NAMES:
             assert name not in path.read_text(encoding="utf-8"), path
@@ -110,3 +117,32 @@ def test_scan() -> None:
     summary = result.out.splitlines()[-1]
     counts = [int(count) for count in re.findall(r"(\d+) (?:open|closed)", summary)]
     assert sum(counts) == last - first + 1
+
+
+def test_the_server_of_the_books_on_each_backend(target: Target, tmp_path: Path) -> None:
+    config = tmp_path / "netpoll.toml"
+    options = "".join(f"{name} = '{value}'\n" for name, value in target.options.items())
+    config.write_text(f"backend = '{target.backend}'\n[{target.backend}]\n{options}")
+    chosen = {"NETPOLL_CONFIG": str(config), "NETPOLL_BACKEND": None}
+    with example("winapi_echo.py", "--threads", "3", environment=chosen) as server:
+        with ExitStack() as sockets:
+            clients = [sockets.enter_context(connect(server.address)) for _ in range(200)]
+            for turn in range(3):
+                for number, client in enumerate(clients):
+                    client.sendall(b"%06d" % (1000 * turn + number))
+                for number, client in enumerate(clients):
+                    assert receive_exactly(client, 6) == b"%06d" % (1000 * turn + number)
+            for client in clients[::4]:
+                reset(client)
+            # more than the sockets hold, both ways at once
+            large = clients[1]
+            sender = run(large.sendall, bytes(range(256)) * 4096)
+            assert receive_exactly(large, 1 << 20) == bytes(range(256)) * 4096
+            sender.result()
+            with connect(server.address) as late:
+                late.sendall(b"still there")
+                assert receive_exactly(late, 11) == b"still there"
+                late.shutdown(socket.SHUT_WR)
+                assert late.recv(1) == b""
+            result = server.stop()
+        assert (result.code, result.err) == (0, "")

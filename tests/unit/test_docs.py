@@ -15,7 +15,7 @@ from netpoll.backends import base
 from netpoll.testing import statements
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-WRITTEN = ("contract.md", "platforms.md", "architecture.md")
+WRITTEN = ("contract.md", "platforms.md", "architecture.md", "winapi.md")
 ID = re.compile(r"\b(?:[A-Z]{2,5})-\d\d\b")
 
 pytestmark = pytest.mark.skipif(

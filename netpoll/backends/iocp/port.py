@@ -192,12 +192,8 @@ class IocpPort(Backend):
             self._check_open()
             sock = self._look_up(handle)
             win_handle = as_handle(handle.fileno())
-            port = self._kernel32.CreateIoCompletionPort(win_handle, self._port, sock.number, 0)
-            if port == NULL:
-                raise nt.make_exception(
-                    nt.from_win32(self._kernel32.GetLastError()),
-                    message="this handle cannot be associated with a completion port",
-                )
+            if not sock.associated:
+                self._bind(win_handle, sock.number)
             sock.key = key
             sock.associated = True
             # elsewhere success is reported by a packet although an inline one was asked for; a
@@ -207,6 +203,13 @@ class IocpPort(Backend):
                 sock.skip_on_success = bool(
                     self._kernel32.SetFileCompletionNotificationModes(win_handle, modes)
                 )
+
+    def _bind(self, win_handle: Handle, number: int) -> None:
+        if self._kernel32.CreateIoCompletionPort(win_handle, self._port, number, 0) == NULL:
+            raise nt.make_exception(
+                nt.from_win32(self._kernel32.GetLastError()),
+                message="this handle cannot be associated with a completion port",
+            )
 
     def _look_up(self, handle: Any) -> Socket:
         """The record of `handle`, made on first sight."""

@@ -1,0 +1,146 @@
+"""OVERLAPPED, WSABUF, OVERLAPPED_ENTRY, and how an operation of the core becomes one of these."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from netpoll import Overlapped
+from netpoll import status as nt
+from netpoll.buffers import pin
+from netpoll.winapi.constants import NULL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Buffer
+
+    from netpoll.winapi.events import Event, Tagged
+
+    Conclude = Callable[["Operation"], None]
+
+
+class OVERLAPPED:
+    """The record of one operation. Subclass it for an OVERLAPPEDPLUS: `self.s`, `self.OpCode`, ...
+
+    It needs no `__init__`, and may be used again as soon as its completion has been seen.
+    """
+
+    Internal: int = 0
+    """The NTSTATUS: 0x103 from the start of an operation until its end has been seen, by taking its
+    packet (OVL-04) or through GetOverlappedResult and the like."""
+    InternalHigh: int = 0
+    """Bytes moved."""
+    Offset: int = 0
+    """The low 32 bits of where in a file to begin."""
+    OffsetHigh: int = 0
+    hEvent: Event | Tagged | None = NULL
+
+    _operation: Operation | None = None
+    """What is under way."""
+
+
+@dataclass(slots=True)
+class OVERLAPPED_ENTRY:
+    """One packet of GetQueuedCompletionStatusEx."""
+
+    lpCompletionKey: Any
+    lpOverlapped: Any
+    Internal: int
+    """The NTSTATUS, which no call turns into an error (PORT-23)."""
+    dwNumberOfBytesTransferred: int
+
+
+@dataclass(slots=True)
+class WSABUF:
+    """The first `len` bytes of `buf`."""
+
+    len: int
+    buf: Buffer
+
+
+def views_of(buffers: WSABUF | Sequence[WSABUF], count: int, *, writable: bool) -> Any:
+    """The first `count` of `buffers`, as the core takes them.
+
+    :raises ValueError: there are fewer, or one is shorter than it says: C would read what lies
+        behind it
+    """
+    several = [buffers] if isinstance(buffers, WSABUF) else buffers
+    if not 0 < count <= len(several):
+        raise ValueError(f"dwBufferCount is {count}, and there are {len(several)} buffers")
+    views: list[memoryview] = []
+    for each in several[:count]:
+        view = pin(each.buf, writable=writable)
+        assert isinstance(view, memoryview)
+        if not 0 <= each.len <= len(view):
+            raise ValueError(f"a WSABUF of {each.len} bytes, but its buffer has {len(view)}")
+        views.append(view[: each.len])
+    return views
+
+
+class Operation(Overlapped[Any]):
+    """The core's record of what an OVERLAPPED is used for; a new one for each start, so that no
+    buffer stays pinned longer than C would need it."""
+
+    __slots__ = ("_done", "conclude", "ended", "outcome", "owner", "thread")
+
+    def __init__(self, owner: OVERLAPPED, conclude: Conclude | None = None) -> None:
+        self._final = self.transferred = 0
+        self.owner: OVERLAPPED = owner
+        self.conclude: Conclude | None = conclude
+        """What is left to be done when its end is seen; may change `outcome`."""
+        self.outcome: tuple[int, int] | None = None
+        """The status and the bytes moved, once its end has been seen."""
+        self.ended: tuple[int, int, int] | None = None
+        """In which thread it ended, with what status and how many bytes."""
+        self.thread: int = threading.get_ident()
+        super().__init__()
+        self._done: bool = False  # other threads can see it from before its start
+
+    # A start has to be told from the packet that another thread may take before it returns
+    # (PORT-29). If it is this thread that sets `done` within the start, the operation ended there.
+    @property
+    def done(self) -> bool:
+        """As `Overlapped.done`."""
+        return self._done
+
+    @done.setter
+    def done(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._done = value
+        self.ended = (threading.get_ident(), self._final, self.transferred) if value else None
+
+
+_seeing = threading.Lock()
+
+
+def see_end(operation: Operation) -> tuple[int, int]:
+    """The end of an operation is seen, by its packet or in another way: write it into the
+    OVERLAPPED. Once; its status and the bytes moved."""
+    with _seeing:
+        first = operation.outcome is None
+        if operation.outcome is None:
+            operation.outcome = operation._final, operation.transferred
+        if operation.conclude is not None:
+            operation.conclude(operation)
+        owner = operation.owner
+        if first and owner._operation is operation:
+            owner.Internal, owner.InternalHigh = operation.outcome
+            owner._operation = None
+        return operation.outcome
+
+
+def refresh(overlapped: OVERLAPPED) -> Operation | None:
+    """See the end of its operation, if there is one; what is still under way."""
+    operation = overlapped._operation
+    if operation is not None and operation.done:
+        see_end(operation)
+        return None
+    return operation
+
+
+def HasOverlappedIoCompleted(lpOverlapped: OVERLAPPED) -> bool:
+    """Whether the operation has ended (OVL-03). With a port: never before its packet is taken
+    (OVL-04)."""
+    refresh(lpOverlapped)
+    return lpOverlapped.Internal != nt.STATUS_PENDING
