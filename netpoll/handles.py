@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import stat
-import subprocess
 import sys
 import threading
 import weakref
@@ -17,7 +16,9 @@ from netpoll.errors import AlreadyAssociated
 from netpoll.files import File
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Generator
+    from typing import TypeGuard
 
     from netpoll.port import CompletionPort
 
@@ -191,12 +192,19 @@ def require_file(handle: Any) -> None:
         raise TypeError(f"a handle has to take weak references, which a {kind} does not") from None
 
 
+def is_process(handle: Any) -> TypeGuard[subprocess.Popen[Any]]:
+    """Whether it is a `subprocess.Popen`. Who has one has loaded its module, which netpoll does not:
+    it is as large as netpoll itself."""
+    module = sys.modules.get("subprocess")
+    return module is not None and isinstance(handle, module.Popen)
+
+
 def require_waitable(handle: Any) -> None:
     """
     :raises TypeError: nothing that `CompletionPort.wait` can wait for
     :raises OSError: it is closed (6)
     """
-    if isinstance(handle, subprocess.Popen):
+    if is_process(handle):
         return
     if isinstance(handle, socket.socket):
         raise TypeError("wait() is for processes and events; poll() waits for a socket")

@@ -17,6 +17,6 @@ needs_io_uring = pytest.mark.skipif(
 )
 
 
-def grown(port: CompletionPort, before: dict[str, int]) -> dict[str, int]:
+def grown(port: CompletionPort, before: dict[str, float]) -> dict[str, float]:
     """What the counters of a port have counted since `before`."""
     return {name: value - before[name] for name, value in port.stats().items()}

@@ -52,9 +52,11 @@ def test_a_routine_of_a_thread_that_ended_is_never_called(
 ) -> None:
     near, far = net.tcp_pair()
     called: list[int] = []
-    receive = start_in_a_thread(
-        lambda: port.recv(near, 4, routine=lambda error, *_: called.append(error))
-    )
+
+    def routine(error: int, *_: object) -> None:
+        called.append(error)
+
+    receive = start_in_a_thread(lambda: port.recv(near, 4, routine=routine))
     assert receive.wait(DEADLINE)
     assert receive.status == CANCELLED
     far.send(b"here")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def queued(rig: Rig) -> int:
+def queued(rig: Rig) -> float:
     return rig.port.stats()["queued"]
 
 

@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def queued(rig: Rig) -> int:
+def queued(rig: Rig) -> float:
     return rig.port.stats()["queued"]
 
 
