@@ -193,8 +193,8 @@ def require_file(handle: Any) -> None:
 
 
 def is_process(handle: Any) -> TypeGuard[subprocess.Popen[Any]]:
-    """Whether it is a `subprocess.Popen`. Who has one has loaded its module, which netpoll does not:
-    it is as large as netpoll itself."""
+    """Whether it is a `subprocess.Popen`. Who has one has loaded its module, which netpoll does
+    not: it is as large as netpoll itself."""
     module = sys.modules.get("subprocess")
     return module is not None and isinstance(handle, module.Popen)
 
