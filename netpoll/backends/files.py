@@ -18,6 +18,7 @@ from netpoll import status as nt
 from netpoll.backends import sockets
 from netpoll.backends.queues import BLOCKED, DONE
 from netpoll.backends.sockets import DONTWAIT, NOSIGNAL
+from netpoll.files import File
 
 if TYPE_CHECKING:
     from netpoll.overlapped import Overlapped
@@ -87,13 +88,15 @@ class FileTransfer:
                 f"send this file in parts, with offset= and count="
             )
         if file is not None and self.left:
-            self.fd = open_again(file.fileno())
+            self.fd = open_again(file)
         self.moved = 0
         self._head, self._tail = self.head, self.tail
         self._by_system = hasattr(os, "sendfile")
 
     def _available(self) -> int:
-        known = os.fstat(self.file.fileno())
+        if self.file.fileno() < 0:
+            raise ValueError("the file is closed")
+        known = stat_of(self.file)
         if not stat.S_ISREG(known.st_mode):
             raise nt.make_exception(
                 nt.STATUS_NOT_SUPPORTED,
@@ -195,18 +198,29 @@ if sys.platform == "win32":
     _FILE_FLAG_SEQUENTIAL_SCAN: Final = 0x08000000
     _INVALID_HANDLE: Final = ctypes.c_void_p(-1).value
 
-    def open_again(fd: int) -> int:
+    def open_again(file: Any) -> int:
         """Another descriptor of the same file, with a position of its own (ReOpenFile): on
         Windows every read moves the position that duplicates share, wherever it reads.
 
         :raises OSError: the file is gone, or shared with nobody
         """
+        number = file.fileno()
         handle = _kernel32.ReOpenFile(
-            msvcrt.get_osfhandle(fd), _GENERIC_READ, _FILE_SHARE_ALL, _FILE_FLAG_SEQUENTIAL_SCAN
+            number if isinstance(file, File) else msvcrt.get_osfhandle(number),
+            *(_GENERIC_READ, _FILE_SHARE_ALL, _FILE_FLAG_SEQUENTIAL_SCAN),
         )
         if handle == _INVALID_HANDLE:
             raise nt.make_exception(nt.from_win32(ctypes.get_last_error()), inline=True)
         return msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_BINARY)
+
+    def stat_of(file: Any) -> os.stat_result:
+        if not isinstance(file, File):
+            return os.fstat(file.fileno())
+        fd = open_again(file)
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
 
     def read_at(fd: int, size: int, position: int) -> bytes:
         """Read at a position of the operation's own file."""
@@ -219,9 +233,14 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    open_again = os.dup
-    """Another descriptor of the same file. What sends from it names the place, so the position
-    that duplicates share stays as it is."""
+    def open_again(file: Any) -> int:
+        """Another descriptor of the same file. What sends from it names the place, so the position
+        that duplicates share stays as it is."""
+        return os.dup(file.fileno())
+
+    def stat_of(file: Any) -> os.stat_result:
+        return os.fstat(file.fileno())
+
     read_at = os.pread
 
     def _is_readable(file: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from netpoll import UnsupportedOperation
+from netpoll import UnsupportedOperation, open_file
 from netpoll.testing.accepted import CLOSED_HERE, RESET
 from netpoll.testing.attempts import (
     INVALID,
@@ -441,6 +441,17 @@ def test_a_file_that_gets_shorter_is_counted_truly(
     if not completion.error:
         assert completion.transferred == 1000 + len(data)
     assert (BIG + b"t").startswith(data[: kept - 999], 999)
+
+
+def test_a_file_of_netpoll_s_will_do(port: CompletionPort, net: Loopback, files: Files) -> None:
+    near, far = net.tcp_pair()
+    port.associate(near)
+    with open_file(files.make().name) as file:
+        port.sendfile(near, file, offset=4)
+        assert take(port).result() == 6
+    with pytest.raises(ValueError, match="closed"):
+        port.sendfile(near, file)
+    assert receive_exactly(far, 6) == b"456789"
 
 
 def test_an_object_that_only_has_a_descriptor_will_do(
