@@ -53,6 +53,7 @@ class BufferPool:
 
     __slots__ = (
         "__weakref__",
+        "_busy",
         "_free",
         "_lock",
         "_out",
@@ -72,7 +73,8 @@ class BufferPool:
             raise ValueError(f"a pool has {MOST} buffers at most, not {count}; make several pools")
         self.count: int = count
         self.size: int = size
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._busy = False
         self.memory: memoryview = memoryview(anonymous(count * size))
         self.home: Home | None = None
         self._free: list[int] = list(range(count))
@@ -105,33 +107,38 @@ class BufferPool:
         """The memory of one buffer."""
         return self.memory[index * self.size : (index + 1) * self.size]
 
-    # What comes back while another method has the lock is left in `_returned` for that one: hence
-    # the last line of each.
+    # Under the lock, `_busy` is true: what the collector or a signal handler gives back in the
+    # middle of that is left in `_returned`, and looked at behind it.
 
     def take(self) -> int:
         """A free buffer, or -1."""
         with self._lock:
-            index = self._free.pop() if self._free else -1
-            if index >= 0:
-                self._out.add(index)
+            before, self._busy = self._busy, True
+            try:
+                index = self._free.pop() if self._free else -1
+                if index >= 0:
+                    self._out.add(index)
+            finally:
+                self._busy = before
         if self._returned:
             self._look_at_returned()
         return index
 
     def taken(self, index: int) -> None:
         """The kernel has taken one from the pool's home."""
-        with self._lock:
-            self._out.add(index)
-        if self._returned:
-            self._look_at_returned()
+        self._out.add(index)  # which no lock makes more atomic
 
     def wait(self, starved: Starved) -> bool:
         """Give `starved` the next buffer that comes back, in order. `False`: one is free again,
         try that."""
         with self._lock:
-            none = len(self._out) == self.count
-            if none:
-                self._waiting.append(starved)
+            before, self._busy = self._busy, True
+            try:
+                none = len(self._out) == self.count
+                if none:
+                    self._waiting.append(starved)
+            finally:
+                self._busy = before
         if self._returned:
             self._look_at_returned()
         return none
@@ -139,12 +146,17 @@ class BufferPool:
     def leave(self, starved: Starved) -> bool:
         """It does not want one any more; whether it had none yet."""
         with self._lock:
-            index, starved.index = starved.index, -1
-            if index < 0:
-                self._waiting.remove(starved)
-            else:
-                self._returned.append(index)
-        self._look_at_returned()
+            before, self._busy = self._busy, True
+            try:
+                index, starved.index = starved.index, -1
+                if index < 0:
+                    self._waiting.remove(starved)
+                else:
+                    self._returned.append(index)
+            finally:
+                self._busy = before
+        if self._returned:
+            self._look_at_returned()
         return index < 0
 
     def give(self, index: int) -> None:
@@ -157,27 +169,20 @@ class BufferPool:
         """From now on `home` keeps the free buffers."""
         with self._lock:
             self.home = home
-            for index in self._free:
-                home.provide(index)
+            self._returned.extend(self._free)
             self._free.clear()
         self._look_at_returned()
 
-    def exchange(self, buffer: PooledBuffer) -> int:
-        """The index of `buffer`, once; -1 from then on."""
-        with self._lock:
-            index, buffer.index = buffer.index, -1
-        if self._returned:
-            self._look_at_returned()
-        return index
-
     def _look_at_returned(self) -> None:
         returned = self._returned
-        while returned and self._lock.acquire(blocking=False):
-            try:
-                while returned:
-                    self._place(returned.popleft())
-            finally:
-                self._lock.release()
+        with self._lock:
+            while returned and not self._busy:
+                self._busy = True
+                try:
+                    while returned:
+                        self._place(returned.popleft())
+                finally:
+                    self._busy = False
 
     def _place(self, index: int) -> None:
         """Whoever has waited for the longest time gets it."""
@@ -199,15 +204,17 @@ class PooledBuffer:
     and release it only when the sends that use it have completed.
     """
 
-    __slots__ = ("__weakref__", "_pool", "data", "index")
+    __slots__ = ("__weakref__", "_held", "_pool", "data")
 
     def __init__(self, pool: BufferPool, index: int, size: int) -> None:
         """
         :param index: -1 for one of no bytes, which has no memory
         """
         self._pool = pool
-        self.index: int = index
-        self.data: memoryview = pool.buffer(index)[:size] if index >= 0 else memoryview(b"")
+        # a list, because two threads cannot both pop the same
+        self._held: list[int] = [index] if index >= 0 else []
+        start = index * pool.size if index >= 0 else 0
+        self.data: memoryview = pool.memory[start : start + size]
         """The bytes received; none at the end of the stream. Writable."""
 
     def release(self) -> None:
@@ -216,9 +223,11 @@ class PooledBuffer:
         :raises BufferError: something else than a `memoryview` still looks at `data`
         """
         self.data.release()
-        index = self._pool.exchange(self)
-        if index >= 0:
-            self._pool.give(index)
+        try:
+            index = self._held.pop()
+        except IndexError:
+            return  # another thread was faster, or there was none
+        self._pool.give(index)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -238,9 +247,10 @@ class PooledBuffer:
         self.release()
 
     def __del__(self) -> None:
-        # an array of somebody else's that still looks at it keeps it: the pool has one less
-        with contextlib.suppress(BufferError):
-            self.release()
+        if self._held:
+            # an array of somebody else's that still looks at it keeps it: the pool has one less
+            with contextlib.suppress(BufferError):
+                self.release()
 
     def __repr__(self) -> str:
         try:

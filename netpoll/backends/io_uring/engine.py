@@ -38,7 +38,7 @@ from netpoll.backends.io_uring.datagrams import (
 from netpoll.backends.io_uring.entries import NEVER, SQE, Native
 from netpoll.backends.io_uring.library import address_of
 from netpoll.backends.io_uring.lines import EndOfStream, Line
-from netpoll.backends.io_uring.pooled import Provided, receive_into
+from netpoll.backends.io_uring.pooled import Provided, receive_into, wait_first
 from netpoll.backends.io_uring.ring import Ring
 from netpoll.backends.io_uring.streams import end_whole, finish_whole
 from netpoll.backends.queues import refuse
@@ -455,6 +455,8 @@ class IoUringEngine(Engine):
 
     def _begin_pooled_again(self, operation: Operation) -> bool:
         operation._value = None
+        if not operation._address.free:
+            wait_first(operation)
         return self._begin_again(operation)
 
     def _ended_inline(self, operation: Operation) -> bool:
@@ -837,7 +839,10 @@ class IoUringEngine(Engine):
             self._pools.append(pool)
 
     def _starve(self, token: int, operation: Operation) -> None:
-        """There is data, and no buffer for it."""
+        """There is no buffer; and if that was asked for, there is data."""
+        if wait_first(operation):
+            self._once_more(token, operation)
+            return
         channel = cast("Channel", operation._association)
         starved = Starved(functools.partial(self._feed, channel))
         if operation._address.wait(starved):

@@ -34,6 +34,7 @@ BUFFER_SIZE: Final = 16
 TAIL_WORD: Final = 7
 REGISTRATION: Final = struct.Struct("=QIHH24x")
 """struct io_uring_buf_reg: address, entries, group, flags."""
+PRIORITY: Final = struct.Struct("=H")
 IOPRIO: Final = 2
 BUFFER_GROUP: Final = 40
 """Where those are in an entry."""
@@ -106,16 +107,23 @@ def write_pooled(operation: Operation) -> None:
     provided: Any = pool.home
     native.write(uring.IORING_OP_RECV, sockets.association_of(operation).fd, length=pool.size)
     native.entry[1] = uring.IOSQE_BUFFER_SELECT
-    # or an empty ring would end it before there is data
-    struct.pack_into("=H", native.entry, IOPRIO, uring.IORING_RECVSEND_POLL_FIRST)
     struct.pack_into("=H", native.entry, BUFFER_GROUP, provided.group)
     operation._call = finish_pooled
+
+
+def wait_first(operation: Operation) -> bool:
+    """The ring was empty: look there again when there is data. `False`: that has been done."""
+    entry: bytearray = operation._native.entry
+    waited = PRIORITY.unpack_from(entry, IOPRIO)[0]
+    PRIORITY.pack_into(entry, IOPRIO, 0 if waited else uring.IORING_RECVSEND_POLL_FIRST)
+    return not waited
 
 
 def finish_pooled(operation: Operation, result: int) -> bool:
     native: Native = operation._native
     pool: BufferPool = operation._address
     flags, native.flags = native.flags, 0
+    PRIORITY.pack_into(native.entry, IOPRIO, 0)
     index = -1
     if flags & uring.IORING_CQE_F_BUFFER:
         index = flags >> uring.IORING_CQE_BUFFER_SHIFT
