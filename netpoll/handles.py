@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import stat
-import subprocess
 import sys
 import threading
 import weakref
@@ -190,7 +189,7 @@ def require_waitable(handle: Any) -> None:
     :raises TypeError: nothing that `CompletionPort.wait` can wait for
     :raises OSError: it is closed (6)
     """
-    if isinstance(handle, subprocess.Popen):
+    if is_process(handle):
         return
     if isinstance(handle, socket.socket):
         raise TypeError("wait() is for processes and events; poll() waits for a socket")
@@ -201,6 +200,12 @@ def require_waitable(handle: Any) -> None:
         )
     if sys.platform != "win32" and number_of(handle) < 0:
         raise nt.make_exception(nt.STATUS_INVALID_HANDLE, message="the handle is closed")
+
+
+def is_process(handle: Any) -> bool:
+    """Whether it is a `subprocess.Popen`, told without importing that."""
+    subprocess = sys.modules.get("subprocess")
+    return subprocess is not None and isinstance(handle, subprocess.Popen)
 
 
 def number_of(handle: Any) -> int:

@@ -11,13 +11,14 @@ import errno
 import os
 import socket
 import stat
-import subprocess
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
+from netpoll.handles import is_process
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
 
 _os: Any = os
@@ -49,9 +50,8 @@ def open_waitable(handle: Any) -> Waitable:
     :raises OSError: there is no descriptor to be had; closed; or a file, which is always readable
     """
     try:
-        if isinstance(handle, subprocess.Popen):
-            process: subprocess.Popen[Any] = handle  # pyright: ignore[reportUnknownVariableType]
-            return _of_process(process)
+        if is_process(handle):
+            return _of_process(handle)
         return _of_object(handle)
     except ValueError:  # a closed file
         raise nt.make_exception(nt.STATUS_INVALID_HANDLE, inline=True) from None
@@ -76,10 +76,10 @@ def _of_object(handle: Any) -> Waitable:
 
 def result_of(handle: Any) -> int | None:
     """What a wait that has ended well gives: the return code of a process."""
-    if not isinstance(handle, subprocess.Popen):
+    if not is_process(handle):
         return None
     # not poll(): that gives up while another thread is just about to collect the return code
-    process: subprocess.Popen[Any] = handle  # pyright: ignore[reportUnknownVariableType]
+    process: subprocess.Popen[Any] = handle
     return process.wait()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll.instruments.base import Instrument, operation_of
-from netpoll.overlapped import SENDS, Completion, Overlapped
+from netpoll.overlapped import SENDS, Completion, Opcode, Overlapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
