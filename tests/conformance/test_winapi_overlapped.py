@@ -351,7 +351,7 @@ def test_a_receive_without_buffers_is_10022(port: CompletionPort, net: Loopback)
 
 def test_what_is_no_overlapped_is_refused(net: Loopback) -> None:
     near, _ = net.tcp_pair()
-    wrong: Any = netpoll.Overlapped()
+    wrong: Any = netpoll.Overlapped[Any]()
     with pytest.raises(TypeError, match="lpOverlapped is an OVERLAPPED or NULL, not Overlapped"):
         w.WSARecv(near, w.WSABUF(1, bytearray(1)), 1, 0, wrong, w.NULL)
 
