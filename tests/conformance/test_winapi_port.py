@@ -334,7 +334,7 @@ def test_with_the_mode_a_packet_taken_by_another_thread_is_not_told_twice(
     assert record.Internal == 0
 
 
-@pytest.mark.statement("MODE-05")
+@pytest.mark.statement("MODE-05", "MODE-09")
 def test_a_datagram_cut_off_with_the_mode_is_told_once(port: CompletionPort, net: Loopback) -> None:
     near, far = net.udp_pair()
     w.SetFileCompletionNotificationModes(near, w.FILE_SKIP_COMPLETION_PORT_ON_SUCCESS)
