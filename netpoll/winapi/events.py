@@ -11,7 +11,7 @@ from netpoll.winapi.errors import SetLastError
 if TYPE_CHECKING:
     from netpoll.winapi.overlapped import Operation
 
-changed = threading.Condition()
+changed: threading.Condition = threading.Condition()
 """Guards the state of all events, and is notified when one is set."""
 
 

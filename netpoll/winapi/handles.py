@@ -51,9 +51,9 @@ class Known:
         self.port: CompletionPort | None = None
         """The one it was associated with by CreateIoCompletionPort."""
         self.key: Any = None
-        self.modes = 0
+        self.modes: int = 0
         """SetFileCompletionNotificationModes."""
-        self.overlapped = True
+        self.overlapped: bool = True
         """Whether it was made with WSA_FLAG_OVERLAPPED."""
         # weak, all three: a record that holds its own socket would live for ever
         self.accepting: weakref.ref[Operation] | None = None

@@ -40,8 +40,11 @@ def start(
     :param begin: starts the operation that it is given on the port that it is given
     :return: the Winsock code and the bytes moved: 0 when it ended within its start; 997 when its
         end is to come, and is told by packet, event or routine; any other is a start that failed
+    :raises TypeError: it is none
     :raises RuntimeError: `overlapped` is in use, which Windows would not notice (OVL-06)
     """
+    if not isinstance(overlapped, OVERLAPPED):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"lpOverlapped is an OVERLAPPED or NULL, not {type(overlapped).__name__}")
     under_way = refresh(overlapped)
     if under_way is not None:
         raise RuntimeError(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import netpoll
 import netpoll.winapi as w
 from netpoll.testing.pairs import fill, reset, wait_readable
 from netpoll.testing.waiting import DEADLINE, run
@@ -346,6 +347,13 @@ def test_a_receive_without_buffers_is_10022(port: CompletionPort, net: Loopback)
         w.WSASetLastError(SENTINEL)
         assert w.WSARecv(near, buffers, count, 0, w.OVERLAPPED(), w.NULL) == (-1, 0, 0)
         assert w.WSAGetLastError() == w.WSAEINVAL
+
+
+def test_what_is_no_overlapped_is_refused(net: Loopback) -> None:
+    near, _ = net.tcp_pair()
+    wrong: Any = netpoll.Overlapped[Any]()
+    with pytest.raises(TypeError, match="lpOverlapped is an OVERLAPPED or NULL, not Overlapped"):
+        w.WSARecv(near, w.WSABUF(1, bytearray(1)), 1, 0, wrong, w.NULL)
 
 
 def test_a_buffer_that_is_shorter_than_it_says_is_refused(net: Loopback) -> None:

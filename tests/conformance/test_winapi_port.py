@@ -334,7 +334,7 @@ def test_with_the_mode_a_packet_taken_by_another_thread_is_not_told_twice(
     assert record.Internal == 0
 
 
-@pytest.mark.statement("MODE-09")
+@pytest.mark.statement("MODE-05", "MODE-09")
 def test_a_datagram_cut_off_with_the_mode_is_told_once(port: CompletionPort, net: Loopback) -> None:
     near, far = net.udp_pair()
     w.SetFileCompletionNotificationModes(near, w.FILE_SKIP_COMPLETION_PORT_ON_SUCCESS)
@@ -440,7 +440,9 @@ def test_closing_ends_what_is_pending_although_a_child_has_the_socket(
         record = receive(near)
         assert w.closesocket(near) == 0
         try:
-            assert take(port) == (w.FALSE, 0, "key", record)
+            # not take(): Wine would wait for all of its time
+            ended = w.GetQueuedCompletionStatus(port, 5000)
+            assert ended == (w.FALSE, 0, "key", record)
             assert w.GetLastError() in CLOSED_HERE
         finally:
             child.communicate(b"\n", timeout=DEADLINE)
