@@ -6,11 +6,12 @@ import ctypes
 import socket
 import struct
 import sys
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from netpoll import Overlapped, UnsupportedOperation
+from netpoll import Overlapped, UnsupportedOperation, sleep
 from netpoll.testing.attempts import INVALID, NOT_CONNECTED, SHUT_DOWN, attempt, winerror
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.pairs import has_ipv6, wait_readable
@@ -444,6 +445,30 @@ def test_what_a_send_has_met_goes_to_the_receive_that_waits(
     assert ended[received] == 1234
 
 
+@pytest.mark.statement("EMU-18")
+@pytest.mark.parametrize("pending", [True, False], ids=["pending", "next"])
+def test_no_report_is_lost_in_a_send(port: CompletionPort, net: Loopback, pending: bool) -> None:
+    near, far = net.bound(kind=UDP), net.new_socket(kind=UDP)
+    nobody = unreachable(net)
+    near.connect(nobody)
+    port.associate(near)
+    if pending:
+        received = port.recvfrom_into(near, bytearray(10), timeout=SOON)
+    port.send(near, b"lost")
+    far.bind(nobody)
+    port.send(near, b"found")  # this one meets what has become of the other
+    if pending:
+        ended = {completion.overlapped: completion.error for completion in collect(port, 3)}
+        assert ended[received] == 1234
+    else:
+        collect(port, 2)
+        ended_at = attempt(port, lambda: port.recvfrom_into(near, bytearray(10), timeout=SOON))
+        assert ended_at.number in UNREACHABLE
+    assert far.recv(10) == b"found"
+    far.sendto(b"data", near.getsockname())
+    assert receive(port, near)[0] == b"data"
+
+
 @families
 @pytest.mark.statement("UDP-05", "UDP-06")
 def test_reports_can_be_asked_for_on_any_socket(
@@ -461,6 +486,9 @@ def test_reports_can_be_asked_for_on_any_socket(
         port.resubmit(received)
     far.sendto(b"data", near.getsockname())
     assert take(port).result() == (4, far.getsockname())
+    if sys.platform == "linux":
+        with pytest.raises(BlockingIOError):  # or the socket would count as ready for ever
+            near.recvmsg(1, 100, socket.MSG_ERRQUEUE)
 
 
 @pytest.mark.statement("UDP-05", "EMU-18")
@@ -631,6 +659,30 @@ def test_a_receive_without_a_port_ends_with_its_address(
     far.sendto(b"data", near.getsockname())
     assert operation.wait(30)
     assert operation.result() == (4, far.getsockname())
+
+
+def test_a_routine_finds_the_address(port: CompletionPort, net: Loopback) -> None:
+    near, far = net.bound(kind=UDP), net.bound(kind=UDP)
+    seen: list[Any] = []
+
+    def routine(error: int, moved: int, operation: Overlapped[Any], flags: int) -> None:
+        seen.append((error, moved, operation.result()))
+
+    port.recvfrom_into(near, bytearray(10), routine=routine)
+    far.sendto(b"data", near.getsockname())
+    sleep(SOON, alertable=True)
+    assert seen == [(0, 4, (4, far.getsockname()))]
+
+
+def test_an_event_finds_the_address(port: CompletionPort, net: Loopback) -> None:
+    near, far = net.bound(kind=UDP), net.bound(kind=UDP)
+    port.associate(near)
+    operation: Overlapped[Any] = Overlapped(event=threading.Event())
+    port.recvfrom_into(near, bytearray(10), overlapped=operation)
+    far.sendto(b"data", near.getsockname())
+    assert operation.wait(30)
+    assert operation.result() == (4, far.getsockname())
+    assert take(port).result() == (4, far.getsockname())
 
 
 def test_a_receive_whose_time_is_over_leaves_the_socket_as_it_was(
