@@ -98,4 +98,9 @@ def capabilities(name: str) -> Callable[[str], Capability]:
     if not candidate.usable:
         return lambda operation: Capability("unsupported", candidate.reason)
     operations = importlib.import_module(f"netpoll.backends.{name}.operations")
-    return cast("Callable[[str], Capability]", operations.capability)
+    of_backend = cast("Callable[[str], Capability]", operations.capability)
+    if name == "iocp":
+        return of_backend
+    from netpoll.backends import software
+
+    return lambda operation: software.capability(operation, of_backend)

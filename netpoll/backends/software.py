@@ -926,9 +926,7 @@ class SoftwarePort(Backend):
     # -- the port as a whole ---------------------------------------------------------------------
 
     def capability(self, opcode: str) -> Capability:
-        if opcode == Opcode.TIMER:
-            return Capability("emulated", "the port's heap of deadlines, looked at by its waits")
-        return self._engine.capability(opcode)
+        return capability(opcode, self._engine.capability)
 
     def stats(self) -> dict[str, float]:
         with self._lock:
@@ -989,6 +987,13 @@ def _in_child() -> None:
 _os: Any = os  # Windows has no such name
 if hasattr(_os, "register_at_fork"):
     _os.register_at_fork(after_in_child=_in_child)
+
+
+def capability(opcode: str, of_engine: Callable[[str], Capability]) -> Capability:
+    """How a port over an engine performs an operation."""
+    if opcode == Opcode.TIMER:
+        return Capability("emulated", "the port's heap of deadlines, looked at by its waits")
+    return of_engine(opcode)
 
 
 def _begin_timer(operation: AnyOverlapped) -> bool:
