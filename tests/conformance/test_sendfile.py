@@ -352,7 +352,8 @@ def test_a_cancel_in_the_middle(port: CompletionPort, net: Loopback, files: File
 def test_a_time_limit_in_the_middle(port: CompletionPort, net: Loopback, files: Files) -> None:
     near, _ = net.tcp_pair(buffer=16384)
     port.associate(near)
-    port.sendfile(near, files.make(BIG), timeout=0.05)
+    # long enough to stand still by then: Wine loses a cancel that falls into a piece under way
+    port.sendfile(near, files.make(BIG), timeout=0.4)
     assert isinstance(take(port).exception(), TimeoutError)
 
 
