@@ -269,8 +269,12 @@ def test_descriptors_are_received_and_not_inherited(
     port.resubmit(operation)
     far.sendall(b"no more")
     assert take(port).result() == (7, [], 0, None)
-    os.close(first)
-    os.close(second)
+    port.resubmit(operation)  # and there is room for some again
+    far.sendmsg([b"again"], rights(first, second))
+    again = descriptors(take(port).result())
+    assert len(again) == 2
+    for number in (first, second, *again):
+        os.close(number)
 
 
 @pytest.mark.parametrize("room", [0, 1, 16, ROOM], ids=str)
