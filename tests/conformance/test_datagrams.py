@@ -452,18 +452,17 @@ def test_no_report_is_lost_in_a_send(port: CompletionPort, net: Loopback, pendin
     nobody = unreachable(net)
     near.connect(nobody)
     port.associate(near)
-    if pending:
-        received = port.recvfrom_into(near, bytearray(10), timeout=SOON)
+    received = port.recvfrom_into(near, bytearray(10), timeout=SOON) if pending else None
     port.send(near, b"lost")
     far.bind(nobody)
     port.send(near, b"found")  # this one meets what has become of the other
-    if pending:
-        ended = {completion.overlapped: completion.error for completion in collect(port, 3)}
-        assert ended[received] == 1234
+    if received is not None:
+        errors = {completion.overlapped: completion.error for completion in collect(port, 3)}
+        assert errors[received] == 1234
     else:
         collect(port, 2)
-        ended_at = attempt(port, lambda: port.recvfrom_into(near, bytearray(10), timeout=SOON))
-        assert ended_at.number in UNREACHABLE
+        ended = attempt(port, lambda: port.recvfrom_into(near, bytearray(10), timeout=SOON))
+        assert ended.number in UNREACHABLE
     assert far.recv(10) == b"found"
     far.sendto(b"data", near.getsockname())
     assert receive(port, near)[0] == b"data"

@@ -269,8 +269,12 @@ def test_descriptors_are_received_and_not_inherited(
     port.resubmit(operation)
     far.sendall(b"no more")
     assert take(port).result() == (7, [], 0, None)
-    os.close(first)
-    os.close(second)
+    port.resubmit(operation)  # and there is room for some again
+    far.sendmsg([b"again"], rights(first, second))
+    again = descriptors(take(port).result())
+    assert len(again) == 2
+    for number in (first, second, *again):
+        os.close(number)
 
 
 @pytest.mark.parametrize("room", [0, 1, 16, ROOM], ids=str)
@@ -368,6 +372,12 @@ def test_unix_datagrams_have_paths(port: CompletionPort, net: Loopback, tmp_path
     operation = port.recvfrom_into(near, bytearray(10))
     far.sendto(b"data", str(tmp_path / "near"))
     assert take(port).result() == (4, str(tmp_path / "far"))
+    longer = net.track(socket.socket(socket.AF_UNIX, UDP))
+    longer.bind(str(tmp_path / "another, whose name is longer"))
+    for sender in (longer, far):  # each has room for its name
+        port.resubmit(operation)
+        sender.sendto(b"data", str(tmp_path / "near"))
+        assert take(port).result() == (4, sender.getsockname())
     port.sendto(near, b"back", os.fsencode(tmp_path / "far"))
     assert take(port).result() == 4
     assert far.recv(10) == b"back"
