@@ -217,12 +217,6 @@ def require_waitable(handle: Any) -> None:
         raise nt.make_exception(nt.STATUS_INVALID_HANDLE, message="the handle is closed")
 
 
-def is_process(handle: Any) -> bool:
-    """Whether it is a `subprocess.Popen`, told without importing that."""
-    subprocess = sys.modules.get("subprocess")
-    return subprocess is not None and isinstance(handle, subprocess.Popen)
-
-
 def number_of(handle: Any) -> int:
     """Its descriptor; -1 if it is closed, which files tell by an exception."""
     try:
