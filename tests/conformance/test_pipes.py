@@ -117,6 +117,30 @@ def test_a_write_is_whole_however_long_it_takes(
         assert take(port).overlapped is write
 
 
+def test_a_write_started_again_is_whole_again(
+    port: CompletionPort, reader: File, writer: File
+) -> None:
+    write = port.write(writer, LARGE)
+    buffer = bytearray(300_000)
+    read = port.read_into(reader, buffer)
+    for _ in range(2):
+        got = bytearray()
+        while len(got) < len(LARGE) or not write.done:
+            completion = port.get(DEADLINE)
+            assert completion is not None
+            assert completion.error == 0
+            if completion.overlapped is read:
+                got += buffer[: completion.transferred]
+                if len(got) < len(LARGE):
+                    port.resubmit(read)
+        assert got == LARGE
+        port.resubmit(write)
+        port.resubmit(read)
+    port.cancel(writer)
+    port.cancel(reader)
+    collect(port, 2)
+
+
 def test_writes_keep_their_order(port: CompletionPort, reader: File, writer: File) -> None:
     pieces = [bytes([index]) * 40_000 for index in range(5)]
     writes = {port.write(writer, piece) for piece in pieces}
@@ -256,6 +280,22 @@ def test_an_end_that_the_program_closed_is_found_out(port: CompletionPort, reade
     nothing_more(port)
     reader.close()
     assert take(port).error in {109, 995}
+
+
+@pytest.mark.skipif(WINDOWS, reason="Python opens pipes without overlapped operations on Windows")
+def test_an_end_that_its_python_object_closed_is_found_out(
+    port: CompletionPort, no_leak: None
+) -> None:
+    near, far = os.pipe()
+    with open(near, "rb", buffering=0) as reader, open(far, "wb"):
+        port.associate(reader)
+        read = port.read_into(reader, bytearray(10))
+        nothing_more(port)
+        reader.close()
+        assert take(port).error in {109, 995}
+        with pytest.raises(OSError, match=r"closed|handle") as caught:
+            port.resubmit(read)
+        assert winerror(caught.value) == 6
 
 
 @pytest.mark.statement("CAN-02", "CAN-03", "CAN-05", "CAN-10")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -364,3 +365,29 @@ def test_files_are_refused(port: CompletionPort) -> None:
     with pytest.raises(OSError, match="closed") as caught:
         port.wait(file)
     assert winerror(caught.value) == 6
+
+
+@pytest.mark.skipif(WINDOWS, reason="Windows has no limit of handles to reach")
+def test_without_descriptors_a_wait_is_refused_and_nothing_is_lost(
+    port: CompletionPort, event: Event
+) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    operation = port.wait(event)
+    operation.cancel()
+    take(port)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (event.fileno(), before[1]))
+    try:
+        with pytest.raises(OSError, match="too many") as caught:
+            port.wait(event)
+        assert caught.value.errno == errno.EMFILE
+        with pytest.raises(OSError, match="too many"):
+            port.resubmit(operation)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    nothing_more(port)
+    assert not port.inflight()
+    port.resubmit(operation)
+    event.set()
+    assert take(port).overlapped is operation

@@ -789,8 +789,8 @@ class IoUringEngine(Engine):
         if operation.opcode is Opcode.CONNECT:
             if channel.writing.refusal == nt.STATUS_INVALID_CONNECTION:
                 channel.refuse(0)
-        elif operation.opcode in sockets.ALONE or descriptors.is_positioned(operation):
-            channel.forget_poll(operation)
+        elif channel.polls and channel.forget_poll(operation):
+            return  # it stood in no line
         elif operation in channel.first_receives:
             channel.first_receives.remove(operation)
             if operation._final >= FAILURES and operation._value is not None:

@@ -349,7 +349,7 @@ class SelectorsEngine(Engine):
             channel.reading.on_ready(finished)
             if channel not in self._paused:
                 self._scarce = False
-                if channel.reading.head is not None:
+                if channel.reading.head is not None or channel.polls:
                     self._watch(channel, channel.interest | READ)
 
     # -- readiness ---------------------------------------------------------------------------------
@@ -462,7 +462,7 @@ class SelectorsEngine(Engine):
                     direction.on_ready(finished)
         if channel.closing and channel.writing.head is None:
             sockets.send_fin(channel)
-        self._watch(channel, channel.interest & ~idle | polls.interest(channel))
+        self._watch(channel, channel.interest & ~idle)
         if not channel.polls and channel.file is None and channel.interest:
             self._direct[fd] = channel
 

@@ -142,7 +142,6 @@ def write_pipe(operation: Operation) -> int:
             left = buffers.after(left, _os.writev(record.fd, left[:IOV_MAX]))
             operation._native = left
     except BlockingIOError:
-        operation._native = left
         return BLOCKED
     except OSError as error:
         operation._native = None

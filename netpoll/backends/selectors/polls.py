@@ -25,14 +25,6 @@ def prepare_wait(engine: SelectorsEngine, operation: Operation, channel: Channel
     operation._begin = engine.start_poll
 
 
-def interest(channel: Channel) -> int:
-    """What the selector has to be asked for on behalf of the polls."""
-    bits = 0
-    for operation in channel.polls:
-        bits |= operation._socket_flags
-    return bits
-
-
 def on_ready(channel: Channel, ready: int, finished: list[Operation]) -> None:
     """End the polls that wait for what the handle is ready for."""
     if ready & ~(READ | WRITE):
