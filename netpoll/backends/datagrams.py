@@ -35,7 +35,10 @@ UNREACHABLE: Final = frozenset(
     (errno.ECONNREFUSED, errno.ECONNRESET) if sys.platform == "win32" else (errno.ECONNREFUSED,)
 )
 MSG_ERRQUEUE: Final = 0x2000
-RECVERR: Final = {socket.AF_INET: ((0, 11),), socket.AF_INET6: ((0, 11), (41, 25))}
+RECVERR: Final[dict[int, tuple[tuple[int, int], ...]]] = {
+    socket.AF_INET: ((0, 11),),
+    socket.AF_INET6: ((0, 11), (41, 25)),
+}
 """Linux' IP_RECVERR and IPV6_RECVERR, level and option; IPv6 sockets may talk IPv4 too."""
 LOCAL: Final = 1
 """SO_EE_ORIGIN_LOCAL: an entry about a send that has failed with this error itself."""

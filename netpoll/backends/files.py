@@ -241,7 +241,8 @@ else:
     def stat_of(file: Any) -> os.stat_result:
         return os.fstat(file.fileno())
 
-    read_at = os.pread
+    def read_at(number: int, size: int, offset: int, /) -> bytes:
+        return os.pread(number, size, offset)
 
     def _is_readable(file: Any) -> bool:
         mode = fcntl.fcntl(file.fileno(), fcntl.F_GETFL) & os.O_ACCMODE

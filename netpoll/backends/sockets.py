@@ -22,6 +22,8 @@ from netpoll.overlapped import Opcode, Overlapped
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from netpoll.backends.descriptors import FileState
+
     Operation = Overlapped[Any]
 
 DONTWAIT: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
@@ -79,7 +81,7 @@ class SocketAssociation(Association):
 
     def __init__(self, handle: socket.socket, fd: int, reading: Line, writing: Line) -> None:
         super().__init__(handle, fd)
-        self.file = descriptors.state_of(handle)
+        self.file: FileState | None = descriptors.state_of(handle)
         self.stream: bool = self.file is None and handle.type == socket.SOCK_STREAM
         self.reading: Any = reading
         self.writing: Any = writing

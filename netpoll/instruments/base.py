@@ -90,7 +90,7 @@ class Observed(Backend):
     def __init__(self, backend: Backend, instruments: Sequence[Instrument]) -> None:
         self._backend = backend
         self._instruments: tuple[Instrument, ...] = tuple(instruments)
-        self.name = backend.name
+        self.name: str = backend.name
         self.resubmit: Callable[..., Operation] = self._resubmit
 
     def _tell(self, hook: str, *arguments: Any) -> None:

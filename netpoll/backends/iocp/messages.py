@@ -42,7 +42,7 @@ class Beside:
         :param control: control data, or room for it
         """
         self.name: Any = ffi.new("char[]", name) if name else NULL
-        self.name_length = ffi.new("INT *", len(name))
+        self.name_length: Any = ffi.new("INT *", len(name))
         self.control: Any = ffi.new("char[]", control) if control else NULL
         self.message: WSAMSG = ffi.new("WSAMSG *")
         self.message.name = ffi.cast("struct sockaddr *", self.name)

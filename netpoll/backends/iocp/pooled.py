@@ -43,7 +43,7 @@ class Pooled(Native):
         super().__init__(begin_pooled, end)
         self.receive: Any = library.ws2_32.WSARecv
         self.last_error: Any = library.kernel32.GetLastError
-        self.wsabufs = ffi.new("WSABUF *")
+        self.wsabufs: Any = ffi.new("WSABUF *")
         self.index: int = -1
         """The buffer that it has."""
         self.starved: Starved | None = None

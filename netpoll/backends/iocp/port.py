@@ -169,7 +169,7 @@ class IocpPort(Backend):
         self._settled = threading.Condition(self._lock)
         """Notified when an operation has ended; for `Overlapped.wait`."""
         self._watcher = Watcher(self._library, self._expire)
-        self.polls = Polls(self, self._library)
+        self.polls: Polls = Polls(self, self._library)
         self._waiting = 0
         self._taken = 0
         self._posted = 0
