@@ -163,10 +163,10 @@ def others(arguments: list[str]) -> int:
         return 0
     say(f"other CPythons: {', '.join(pythons.values())}")
     os.environ["TOX_DISCOVER"] = os.pathsep.join(pythons.values())
-    # What differs is the interpreter: over poll() and select() they would say once more what the
-    # whole suite says of this one.
+    # What differs is the interpreter: over poll(), select() and io_uring they would say once more
+    # what the whole suite says of this one.
     quick = ["-m", "not stress and not real_programs"]
-    quick += ["-k", "not (selectors-poll or selectors-select)"]
+    quick += ["-k", "not (selectors-poll or selectors-select or io_uring)"]
     return test(["-e", ",".join(pythons), "--", *quick, *arguments])
 
 
