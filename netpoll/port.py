@@ -68,7 +68,7 @@ class CompletionPort(Operations):
         if checks:
             from netpoll.instruments.checks import Checks
 
-            instruments = [*instruments, Checks(self.inflight)]
+            instruments = [*instruments, Checks()]
         if instruments:
             from netpoll.instruments.base import Observed
 
@@ -269,5 +269,8 @@ class CompletionPort(Operations):
 
     def __del__(self) -> None:
         if getattr(self, "_is_open", False):
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            pending = [f"{each.overlapped!r} from {each.where}" for each in self.inflight()]
+            lost = f" with operations pending: {', '.join(pending[:10])}" if pending else ""
+            text = f"unclosed {self!r}{lost}"
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
             self.close()

@@ -13,10 +13,8 @@ from netpoll.instruments.base import Instrument, operation_of
 from netpoll.overlapped import SENDS, Completion, Opcode, Overlapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
-    from netpoll.backends.base import Inflight
     from netpoll.buffers import Pinned
 
     Operation = Overlapped[Any]
@@ -26,18 +24,11 @@ PACKAGE: Final = str(Path(__file__).resolve().parent.parent)
 
 
 class Checks(Instrument):
-    """Remembers where each pending operation was started, and warns
+    """Remembers where each pending operation was started, and warns (`RuntimeWarning`) if the
+    buffers of a send changed while it was pending: what went out may be the old bytes, the new
+    ones, or some of both."""
 
-    * `RuntimeWarning` if the buffers of a send changed while it was pending: what went out may be
-      the old bytes, the new ones, or some of both
-    * `ResourceWarning` if a port is closed while operations are pending on it, which ends them
-    """
-
-    def __init__(self, inflight: Callable[[], list[Inflight]]) -> None:
-        """
-        :param inflight: the port's
-        """
-        self._inflight = inflight
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started: dict[int, tuple[str, int | None]] = {}
         """By identity: where, and the checksum of what is to be sent."""
@@ -65,18 +56,6 @@ class Checks(Instrument):
                 f"{known[0]}: they belong to the operation until its completion is taken",
                 RuntimeWarning,
                 stacklevel=4,
-            )
-
-    def closing(self) -> None:
-        pending = self._inflight()
-        if pending:
-            listed = ", ".join(f"{each.overlapped!r} from {each.where}" for each in pending[:10])
-            more = f" and {len(pending) - 10} more" if len(pending) > 10 else ""
-            warnings.warn(
-                f"a port is closed with {len(pending)} operations pending, which ends them: "
-                f"{listed}{more}",
-                ResourceWarning,
-                stacklevel=5,
             )
 
     def where(self, operation: Operation) -> str | None:

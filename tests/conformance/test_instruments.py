@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import subprocess
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from netpoll import CompletionPort, Overlapped
+    from netpoll.testing.backends import Target
     from netpoll.testing.pairs import Loopback
 
 
@@ -217,14 +219,21 @@ def test_debug_mode_notices_a_buffer_that_changed_under_a_send(
     take(checked)  # nothing changed now: no warning, which would be an error here
 
 
-def test_debug_mode_notices_a_port_closed_under_its_operations(
-    checked: CompletionPort, net: Loopback
+def test_a_port_that_is_dropped_names_the_operations_that_it_takes_along(
+    target: Target, net: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("NETPOLL_DEBUG", "checks")
     near, _ = net.tcp_pair()
-    checked.associate(near)
-    checked.recv(near, 16)
-    with pytest.warns(ResourceWarning, match=r"1 operations pending.*test_instruments\.py"):
-        checked.close()
+    holder = [target.open()]
+    holder[0].associate(near)
+    holder[0].recv(near, 16)
+    with pytest.warns(ResourceWarning, match=r"pending: <Overlapped recv.*test_instruments\.py"):
+        _drop(holder)
+
+
+def _drop(holder: list[CompletionPort]) -> None:
+    holder.clear()
+    gc.collect()
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,10 @@ def test_what_is_no_address_is_a_type_or_value_error(family: int, address: Any) 
 
 @given(st.binary(max_size=130))
 def test_any_bytes_are_an_address_or_a_value_error(data: bytes) -> None:
-    for start in (b"", *(int(family).to_bytes(2, sys.byteorder) for family in addresses.KNOWN)):
+    for start in (
+        b"",
+        *(int(family).to_bytes(2, sys.byteorder) for family in addresses.KNOWN if family >= 0),
+    ):
         with contextlib.suppress(ValueError):
             addresses.unpack(start + data)
 
