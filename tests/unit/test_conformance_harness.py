@@ -10,6 +10,7 @@ import pytest
 
 from netpoll import CompletionPort
 from netpoll.testing import suite, waiting
+from netpoll.testing.backends import targets
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.fixtures import open_descriptors
 from netpoll.testing.pairs import Loopback, fill, receive_exactly, reset, wait_readable
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 
 PLUGIN = ("-p", "netpoll.testing.plugin", "-p", "no:cacheprovider")
 ONE = "--netpoll-backend=selectors-select"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """A run of pytest in this process drops from `sys.modules` what it was first to import; that
+    would be imported anew after it, and be there twice."""
+    for target in targets():
+        target.open().close()
 
 
 @pytest.fixture(autouse=True)
