@@ -22,7 +22,7 @@ SIZES: Final = {socket.AF_INET: _INET.size, socket.AF_INET6: _INET6.size}
 PATH_ROOM: Final = 108
 """Of a sockaddr_un."""
 UNIX: Final[int] = getattr(socket, "AF_UNIX", -1)
-KNOWN: Final = frozenset((socket.AF_INET, socket.AF_INET6, UNIX))
+KNOWN: Final[frozenset[int]] = frozenset((socket.AF_INET, socket.AF_INET6, UNIX)) - {-1}
 """The families whose addresses are read and written here."""
 
 
@@ -35,10 +35,10 @@ def pack(family: int, address: Any) -> bytes:
     :raises TypeError: no address of this family
     :raises ValueError: a host that is not numeric, a number that does not fit, a path too long
     """
+    if family not in KNOWN:
+        raise ValueError(f"addresses of family {family} are not known here")
     if family == UNIX:
         return _pack_path(address)
-    if family not in SIZES:
-        raise ValueError(f"addresses of family {family} are not known here")
     host, port, flow, scope = _parts(family, address)
     name, _, zone = host.partition("%")
     try:
