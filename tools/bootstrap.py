@@ -4,8 +4,8 @@
     python3 tools/bootstrap.py demo            installs netpoll, runs ``netpoll demo``
     python3 tools/bootstrap.py test [TOX ARGS] installs tox, runs the whole suite (``tox -m tests``)
     python3 tools/bootstrap.py others          the suite less its slow tests (stress, real
-                                               programs), under the other CPythons of the
-                                               machine, pyenv's included
+                                               programs) and over epoll only, under the other
+                                               CPythons of the machine, pyenv's included
     python3 tools/bootstrap.py wine [PYTEST ARGS]
                                                installs Wine, runs the suite in CPythons for
                                                Windows under it (``tox -e wine``)
