@@ -6,6 +6,8 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
+from netpoll.finalizers import finalizer
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
@@ -64,9 +66,10 @@ class File:
     ) -> None:
         self.close()
 
+    @finalizer
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=3)
             self.close()
 
     def __repr__(self) -> str:

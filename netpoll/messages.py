@@ -9,6 +9,8 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from netpoll.finalizers import finalizer
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -57,6 +59,7 @@ class Received:
         self._unclaimed = []
         return Message(size, list(self._ancillary), self._flags, self._address)
 
+    @finalizer
     def __del__(self) -> None:
         for number in self._unclaimed:
             with contextlib.suppress(OSError):

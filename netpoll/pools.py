@@ -15,6 +15,8 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from netpoll.finalizers import finalizer
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -246,6 +248,7 @@ class PooledBuffer:
     ) -> None:
         self.release()
 
+    @finalizer
     def __del__(self) -> None:
         if self._held:
             # an array of somebody else's that still looks at it keeps it: the pool has one less

@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from netpoll import backends, config, debugging
+from netpoll.finalizers import finalizer
 from netpoll.handles import claim, forget, note_use, require_handle, require_socket
 from netpoll.operations import Operations
 from netpoll.operations.starter import check_count, check_timeout
@@ -267,10 +268,11 @@ class CompletionPort(Operations):
     ) -> None:
         self.close()
 
+    @finalizer
     def __del__(self) -> None:
         if getattr(self, "_is_open", False):
             pending = [f"{each.overlapped!r} from {each.where}" for each in self.inflight()]
             lost = f" with operations pending: {', '.join(pending[:10])}" if pending else ""
             text = f"unclosed {self!r}{lost}"
-            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=3)
             self.close()

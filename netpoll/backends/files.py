@@ -19,6 +19,7 @@ from netpoll.backends import sockets
 from netpoll.backends.queues import BLOCKED, DONE
 from netpoll.backends.sockets import DONTWAIT, NOSIGNAL
 from netpoll.files import File
+from netpoll.finalizers import finalizer
 
 if TYPE_CHECKING:
     from netpoll.overlapped import Overlapped
@@ -118,7 +119,7 @@ class FileTransfer:
         if fd >= 0:
             os.close(fd)
 
-    __del__ = close
+    __del__ = finalizer(close)
 
     def send_on(self, sock: socket.socket) -> bool:
         """Send more, as long as nothing blocks and it is fair; whether that was all.

@@ -11,6 +11,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from netpoll.finalizers import finalizer
+
 if TYPE_CHECKING:
     from netpoll.backends.base import Backend
     from netpoll.overlapped import Overlapped
@@ -42,6 +44,7 @@ class Issuer:
         """Whether it is this thread's, still: it may have been started again by another."""
         return operation is not None and operation._issuer is self._mark and operation._in_use
 
+    @finalizer
     def __del__(self) -> None:
         if sys.is_finalizing():
             return  # everything ends now, and not everything works any more

@@ -16,7 +16,7 @@ pytestmark = needs_io_uring
 
 CODE = 7
 BEGIN = """
-    import atexit, contextlib, gc, os, socket, sys, threading
+    import atexit, colorsys, contextlib, gc, os, socket, sys, threading
 
     last = []  # called after netpoll's own exit handler, because it was registered before
     atexit.register(lambda: [call() for call in last])
@@ -75,6 +75,11 @@ PROGRAMS = {
         cycle = [port_with_receives()]
         cycle.append(cycle)
         del cycle
+        """,
+    "port-that-outlives-its-module": """
+        # as a reference from a thread does: tests/unit/test_finalizers.py
+        colorsys.kept = port_with_receives()
+        sys.kept = list(sys.modules.values())
         """,
     "a-thread-in-its-wait": """
         port = port_with_receives()
