@@ -127,7 +127,7 @@ def test_a_buffer_with_gaps_is_refused(
     assert port.inflight() == []
 
 
-@pytest.mark.parametrize("thing", ["text", 12, None, object(), ["text"], [b"x", 1]], ids=repr)
+@pytest.mark.parametrize("thing", ["text", 12, None, ..., ["text"], [b"x", 1]], ids=repr)
 @pytest.mark.parametrize("how", ["send", "recv_into"])
 def test_what_is_no_buffer_is_refused(
     port: CompletionPort, net: Loopback, how: str, thing: Any
@@ -215,7 +215,7 @@ def test_a_long_row_of_empty_buffers_is_sent_with_what_follows(
 
 
 @pytest.mark.statement("SEND-09")
-@pytest.mark.parametrize("empty", [b"", bytearray(), memoryview(b""), array.array("I")], ids=repr)
+@pytest.mark.parametrize("empty", [b"", bytearray(), memoryview(b""), array.array("I")], ids=type)
 def test_an_empty_buffer_can_be_sent(port: CompletionPort, net: Loopback, empty: Any) -> None:
     near, far = net.tcp_pair()
     port.associate(near)

@@ -202,7 +202,7 @@ def test_what_is_no_ipv6_address_is_refused(
     assert port.inflight() == []
 
 
-@pytest.mark.parametrize("thing", ["text", 12, None, ["text"], memoryview(b"abcd")[::2]], ids=repr)
+@pytest.mark.parametrize("thing", ["text", 12, None, ["text"], memoryview(b"abcd")[::2]], ids=type)
 def test_what_is_no_buffer_is_refused(port: CompletionPort, net: Loopback, thing: Any) -> None:
     near = net.bound(kind=UDP)
     port.associate(near)

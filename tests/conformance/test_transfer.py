@@ -168,7 +168,7 @@ def test_a_closed_socket_is_no_socket(port: CompletionPort, net: Loopback) -> No
 
 
 @pytest.mark.statement("XFER-08")
-@pytest.mark.parametrize("thing", [None, "socket", object(), -1], ids=repr)
+@pytest.mark.parametrize("thing", [None, "socket", ..., -1], ids=repr)
 def test_what_is_no_handle_at_all_is_refused(port: CompletionPort, thing: Any) -> None:
     for start in (
         lambda: port.recv(thing, 10),
