@@ -5,8 +5,8 @@
 
 DIST is the folder with the wheel to test. Of the Pythons that tools/wine_python.py can build here,
 the oldest runs what Windows has of the suite, and the others run the conformance tests on iocp:
-over select(), they would say once more what the oldest has said. Two run at a time; the first shows
-its output as it comes, the others when they have ended. With arguments of your own, or with
+over select(), they would say once more what the oldest has said. Each runs in several processes,
+since much of it is waiting (`-n 0` among the arguments: in one). With arguments of your own, or with
 NETPOLL_WINE_PYTHON=3.12 in the environment, there is one Python only.
 If Wine's own server crashes, which it does now and then, its Pythons start once more.
 
@@ -15,16 +15,11 @@ tests/real_programs is not among it: curl, nc, socat and wrk are programs of Lin
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -35,7 +30,7 @@ WINE_PYTHON = [sys.executable, str(ROOT / "tools" / "wine_python.py")]
 
 WHOLE = ["tests/unit", "tests/backends", "tests/conformance", "tests/cli", "tests/stress"]
 CONFORMANCE = ["tests/conformance", "--netpoll-backend=iocp"]
-AT_ONCE = 2  # much of it is waiting
+PROCESSES = ["-n", "auto", "--dist", "worksteal"]
 INTERRUPTED = (2, 130, 137, 143)  # pytest's own code, and those of signals
 
 
@@ -64,14 +59,13 @@ def runs(arguments: list[str]) -> list[tuple[str, list[str]]]:
 
 
 class Run:
-    """One Python's part. With a log, what it prints goes there."""
+    """One Python's part."""
 
     def __init__(self, version: str, arguments: list[str], wheel: Path) -> None:
         self.name = f"Python {version}"
         self.command = [*WINE_PYTHON, "run", "--python", version, "--wheel", str(wheel), "--"]
-        self.command += ["-m", "pytest", "-p", "no:cacheprovider", *arguments]
+        self.command += ["-m", "pytest", "-p", "no:cacheprovider", *PROCESSES, *arguments]
         self.arguments = arguments
-        self.log: BinaryIO | None = None
         self.child: subprocess.Popen[bytes] | None = None
         self.stopped = 0
 
@@ -87,8 +81,7 @@ class Run:
         if self.stopped:
             return 128 + self.stopped
         say(f"{self.name}: pytest {' '.join(self.arguments)}")
-        errors = subprocess.STDOUT if self.log else None
-        self.child = subprocess.Popen(self.command, cwd=ROOT, stdout=self.log, stderr=errors)
+        self.child = subprocess.Popen(self.command, cwd=ROOT)
         code = self.child.wait()
         say(f"{self.name}: exit code {code}")
         return code
@@ -98,13 +91,6 @@ class Run:
         self.stopped = number
         if self.child is not None:
             self.child.send_signal(number)
-
-    def show(self) -> None:
-        if self.log:
-            say(f"{self.name}: its output")
-            self.log.seek(0)
-            shutil.copyfileobj(self.log, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
 
 
 def run_all(parts: list[Run]) -> list[str]:
@@ -117,14 +103,12 @@ def run_all(parts: list[Run]) -> list[str]:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for part, future in [(part, pool.submit(part)) for part in parts]:
-            code = future.result()
-            part.show()
-            if code:
-                failed.append(f"{part.name}, exit code {code}")
-            if code in INTERRUPTED:
-                stop(signal.SIGINT, None)
+    for part in parts:
+        code = part()
+        if code:
+            failed.append(f"{part.name}, exit code {code}")
+        if code in INTERRUPTED:
+            stop(signal.SIGINT, None)
     return failed
 
 
@@ -137,10 +121,7 @@ def main() -> int:
         say(f"{sys.argv[1]} has {len(wheels)} wheels of netpoll, not one")
         return 2
     parts = [Run(version, arguments, wheels[0]) for version, arguments in runs(sys.argv[2:])]
-    with contextlib.ExitStack() as logs:
-        for part in parts[1:]:
-            part.log = logs.enter_context(tempfile.TemporaryFile())
-        failed = run_all(parts)
+    failed = run_all(parts)
     if failed:
         say(f"failed: {'; '.join(failed)}")
     return 1 if failed else 0

@@ -10,7 +10,7 @@ import sys
 PARTS = """
 asyncio cffi colorama ctypes decimal hashlib hypothesis importlib.metadata json lzma
 multiprocessing.connection pickle platform psutil pycparser pytest pytest_timeout rich select
-socket sqlite3 ssl tomllib unittest.mock uuid xml.etree.ElementTree zoneinfo
+socket sqlite3 ssl tomllib unittest.mock uuid xdist xml.etree.ElementTree zoneinfo
 """
 
 for name in PARTS.split():
