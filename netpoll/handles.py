@@ -192,6 +192,20 @@ def require_file(handle: Any) -> None:
         raise TypeError(f"a handle has to take weak references, which a {kind} does not") from None
 
 
+def require_pollable(handle: Any) -> None:
+    """As `require_socket`; on POSIX also what else can be ready: a pipe, a terminal."""
+    if os.name == "nt" or isinstance(handle, socket.socket):
+        require_socket(handle)
+        return
+    require_handle(handle)
+    if stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+        raise nt.make_exception(
+            nt.STATUS_INVALID_PARAMETER,
+            inline=True,
+            message="a file is always ready: there is nothing to poll for",
+        )
+
+
 def is_process(handle: Any) -> TypeGuard[subprocess.Popen[Any]]:
     """Whether it is a `subprocess.Popen`. Who has one has loaded its module, which netpoll does
     not: it is as large as netpoll itself."""

@@ -6,7 +6,7 @@
 DIST is the folder with the wheel to test. Of the Pythons that tools/wine_python.py can build here,
 the oldest runs what Windows has of the suite, and the others run the conformance tests on iocp:
 over select(), they would say once more what the oldest has said. Each runs in several processes,
-since much of it is waiting (`-n 0` among the arguments: in one). With arguments of your own, or with
+since much of it is waiting (with `-n 0` among the arguments, in one). With arguments, or with
 NETPOLL_WINE_PYTHON=3.12 in the environment, there is one Python only.
 If Wine's own server crashes, which it does now and then, its Pythons start once more.
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import selectors
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from netpoll.handles import require_waitable
+from netpoll.handles import require_pollable, require_waitable
 from netpoll.operations.starter import A_CENTURY, Starter, check_timeout
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
-    import socket
     import subprocess
 
     from netpoll.operations.starter import HasFileno, Routine
@@ -30,27 +29,29 @@ class Waits(Starter):
 
     def poll(
         self,
-        sock: socket.socket,
+        handle: HasFileno,
         events: int,
         *,
         overlapped: Overlapped[int] | None = None,
         routine: Routine | None = None,
         timeout: float | None = None,
     ) -> Overlapped[int]:
-        """Complete once the socket is readable or writable; the result is what it is of `events`.
+        """Complete once the handle is readable or writable; the result is what it is of `events`.
 
         Consumes nothing, and tells once (EMU-33). An error or the end of the connection counts as
-        both. Polls stand beside the transfers of the socket and beside each other, in no order:
+        both. Polls stand beside the transfers of the handle and beside each other, in no order:
         what was ready may have been taken by another operation since.
 
+        :param handle: a socket; outside Windows also a pipe, a terminal, what else can be ready
         :param events: `selectors.EVENT_READ`, `selectors.EVENT_WRITE` or both
         :raises ValueError: `events` is neither of them
+        :raises OSError: a regular file, which is always ready
         """
         if events not in EVENTS:
             raise ValueError(
                 f"events is selectors.EVENT_READ, selectors.EVENT_WRITE or both, not {events!r}"
             )
-        operation = self._new(Opcode.POLL, sock, overlapped, routine, timeout)
+        operation = self._new(Opcode.POLL, handle, overlapped, routine, timeout, require_pollable)
         return self._begin(operation, None, None, events)
 
     def timer(

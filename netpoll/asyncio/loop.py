@@ -1,0 +1,133 @@
+"""The event loop: asyncio's own, fed by a completion port instead of a selector."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from netpoll.asyncio.operations import Operation, Wrapped
+from netpoll.asyncio.readiness import Readiness
+from netpoll.asyncio.serving import Serving
+from netpoll.asyncio.slots import Slots
+from netpoll.asyncio.sockets import Sockets
+from netpoll.asyncio.transports import Transports
+from netpoll.port import CompletionPort
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from netpoll.overlapped import Completion, Overlapped
+
+if sys.platform == "win32":
+    from netpoll.asyncio.windows import System
+else:
+    from netpoll.asyncio.posix import System
+
+T = TypeVar("T")
+
+BATCH = 256
+"""Completions taken in one turn; what is left comes in the next, after the callbacks."""
+
+
+class Completions:
+    """What `BaseEventLoop` takes for its selector: it waits on the port."""
+
+    def __init__(self, port: CompletionPort) -> None:
+        self._get_many = port.get_many
+        self._port = port
+
+    def select(self, timeout: float | None = None) -> list[Completion]:
+        return self._get_many(BATCH, timeout)
+
+    def close(self) -> None:
+        self._port.close()
+
+    def get_map(self) -> dict[int, Any]:
+        """What asyncio's debugging aids ask a selector: no file is registered in this one."""
+        return {}
+
+
+class EventLoop(Readiness, Serving, Sockets, Transports, System):
+    """An asyncio event loop on a completion port.
+
+    :param backend: as for `CompletionPort`; `None` leaves it to the configuration
+    :param options: of the port and its backend
+    """
+
+    def __init__(self, backend: str | None = None, **options: Any) -> None:
+        self.port: CompletionPort = CompletionPort(backend, **options)
+        """The loop's port. Start operations on it and await them with `wrap`; its packets are the
+        loop's."""
+        self._slots = Slots()
+        self._wrapped: dict[Overlapped[Any], Wrapped] = {}
+        self._watches = {}
+        self._acceptors = {}
+        self._joined = {}
+        self._sweep_joined_at = 64
+        try:
+            super().__init__(Completions(self.port))
+        except BaseException:
+            self.port.close()
+            raise
+
+    def _process_events(self, event_list: list[Completion]) -> None:
+        for completion in event_list:
+            operation = completion.overlapped
+            if operation.__class__ is Operation:
+                try:
+                    operation.context(completion)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:
+                    self.call_exception_handler(
+                        {"message": f"Exception at the end of {operation!r}", "exception": error}
+                    )
+            elif operation is not None:
+                wrapped = self._wrapped.pop(operation, None)
+                if wrapped is not None:
+                    wrapped(completion)
+
+    def await_operation(self, operation: Overlapped[T], future: asyncio.Future[T]) -> None:
+        """Settle `future` when the packet of `operation` comes; see `wrap`."""
+        if operation._port is not self.port:
+            raise ValueError(f"{operation!r} was not started on this loop's port")
+        if operation in self._wrapped:
+            raise RuntimeError(f"{operation!r} is awaited already")
+        if not operation._in_use:
+            if operation.exception() is None:
+                future.set_result(operation.result())
+            else:
+                future.set_exception(operation.exception() or OSError())
+            return
+        self._wrapped[operation] = Wrapped(operation, future)
+
+    def _write_to_self(self) -> None:
+        # From any thread, and from signal handlers. A closed loop has nobody to wake.
+        if not self.is_closed():
+            self.port.post()
+
+    def close(self) -> None:
+        """Close the loop and its port: what is still pending ends."""
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        self._close_watches()
+        super().close()
+        self._wrapped.clear()
+
+
+def new_event_loop(backend: str | None = None) -> EventLoop:
+    """A loop on the backend that the configuration names, or the best there is. What
+    `asyncio.run(loop_factory=)` and `asyncio.Runner(loop_factory=)` take."""
+    return EventLoop(backend)
+
+
+def run(
+    main: Coroutine[Any, Any, T], *, backend: str | None = None, debug: bool | None = None
+) -> T:
+    """`asyncio.run` on a netpoll loop."""
+    factory: Callable[[], EventLoop] = lambda: new_event_loop(backend)  # noqa: E731
+    with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
+        return runner.run(main)

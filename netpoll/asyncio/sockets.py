@@ -1,0 +1,381 @@
+"""The `sock_*` methods: one operation each. No byte and no connection is lost to a cancel: what an
+operation brought although its task was cancelled is what the next call on that socket gets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import weakref
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.slots import SIZE
+from netpoll.errors import AlreadyAssociated, OperationAborted
+from netpoll.handles import port_of
+
+if TYPE_CHECKING:
+    from asyncio import SelectorEventLoop as Base
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
+    from netpoll.asyncio.slots import Slots
+    from netpoll.overlapped import Completion, Overlapped
+    from netpoll.port import CompletionPort
+else:
+    Base = object
+
+
+class Joined:
+    """A socket that belongs to the loop's port."""
+
+    __slots__ = ("cancelled", "late", "receive", "reference", "sending", "view")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.reference = weakref.ref(sock)
+        self.late: deque[Any] = deque()
+        """What cancelled receives and accepts have brought after all, in order."""
+        self.cancelled: asyncio.Future[None] | None = None
+        """Done when the cancelled operation has ended."""
+        self.receive: Operation[int] | None = None
+        """Of `sock_recv`, to be started again."""
+        self.view: memoryview | None = None
+        """Its buffer."""
+        self.sending = 0
+        """How many `sock_sendall` are waiting."""
+
+
+class Sockets(Base):
+    """Part of `EventLoop`: coroutines over plain sockets."""
+
+    port: CompletionPort
+    _slots: Slots
+    _joined: dict[int, Joined]
+    _sweep_joined_at: int
+
+    # -- receiving ---------------------------------------------------------------------------------
+
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
+        joined = self._join(sock)
+        if joined is None:
+            return await super().sock_recv(sock, n)
+        if joined.cancelled is not None or joined.late:
+            data = await self._late_data(joined, n, sock)
+            if data is not None:
+                return data[0]
+        operation, view = joined.receive, joined.view
+        if operation is not None and view is not None and len(view) == n:
+            joined.receive = None  # nobody else uses it meanwhile
+            self.port.resubmit(operation)
+        else:
+            operation = Operation[int](_nobody)
+            view = self._slots.take()[:n] if 0 < n <= SIZE else memoryview(bytearray(n))
+            self.port.recv_into(sock, view, overlapped=operation)
+        if not operation.done:
+            await self._end_of(operation, joined, lambda size: (bytes(view[:size]), None))
+        joined.receive, joined.view = operation, view
+        return view[: operation.transferred].tobytes()
+
+    async def sock_recv_into(self, sock: socket.socket, buf: Buffer) -> int:
+        joined = self._join(sock)
+        if joined is None:
+            return await super().sock_recv_into(sock, buf)
+        view = memoryview(buf).cast("B")
+        if joined.cancelled is not None or joined.late:
+            data = await self._late_data(joined, len(view), sock)
+            if data is not None:
+                view[: len(data[0])] = data[0]
+                return len(data[0])
+        operation = Operation[int](_nobody)
+        self.port.recv_into(sock, view, overlapped=operation)
+        if not operation.done:
+            await self._end_of(operation, joined, lambda size: (bytes(view[:size]), None))
+        return operation.result()
+
+    async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+        joined = self._join(sock)
+        if joined is None:
+            return await super().sock_recvfrom(sock, bufsize)
+        buffer = bytearray(bufsize)
+        size, address = await self._recvfrom_into(joined, sock, memoryview(buffer))
+        return bytes(memoryview(buffer)[:size]), address
+
+    async def sock_recvfrom_into(
+        self, sock: socket.socket, buf: Buffer, nbytes: int = 0
+    ) -> tuple[int, Any]:
+        joined = self._join(sock)
+        if joined is None:
+            return await super().sock_recvfrom_into(sock, buf, nbytes)
+        view = memoryview(buf).cast("B")
+        if nbytes < 0 or nbytes > len(view):
+            raise ValueError(f"nbytes is 0 to {len(view)}, the size of the buffer, not {nbytes}")
+        return await self._recvfrom_into(joined, sock, view[:nbytes] if nbytes else view)
+
+    async def _recvfrom_into(
+        self, joined: Joined, sock: socket.socket, view: memoryview
+    ) -> tuple[int, Any]:
+        if joined.cancelled is not None or joined.late:
+            data = await self._late_data(joined, len(view), sock)
+            if data is not None:
+                view[: len(data[0])] = data[0]
+                return len(data[0]), data[1]
+        if sys.platform == "win32" and not sock.getsockname()[1]:
+            sock.bind(("", 0))  # WSARecvFrom refuses a socket that has no address (10022)
+        operation = Operation[Any](_nobody)
+        self.port.recvfrom_into(sock, view, overlapped=operation)
+        if not operation.done:
+            await self._end_of(operation, joined, lambda value: (bytes(view[: value[0]]), value[1]))
+        # a truncated datagram is one, as for recvfrom()
+        size, address = operation.value if operation.value is not None else operation.result()
+        return size, address
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    async def sock_sendall(self, sock: socket.socket, data: Buffer) -> None:
+        joined = self._join(sock)
+        if joined is None:
+            await super().sock_sendall(sock, data)
+            return
+        view: Any = data if data.__class__ is bytes else memoryview(data).cast("B")
+        if not joined.sending:
+            # A plain call: an operation that succeeds at once costs four times the Python.
+            try:
+                sent = sock.send(view)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            if sent == len(view):
+                return
+            view = memoryview(view)[sent:]
+        operation = Operation[int](_nobody)
+        self.port.send(sock, view, overlapped=operation)
+        if not operation.done:
+            joined.sending += 1
+            try:
+                await self._end_of(operation, joined, None)
+            finally:
+                joined.sending -= 1
+
+    async def sock_sendto(self, sock: socket.socket, data: Buffer, address: Any) -> int:
+        joined = self._join(sock)
+        if joined is None:
+            return await super().sock_sendto(sock, data, address)
+        if not joined.sending:
+            try:
+                return sock.sendto(data, address)
+            except (BlockingIOError, InterruptedError):
+                pass
+        operation = Operation[int](_nobody)
+        self.port.sendto(sock, data, address, overlapped=operation)
+        if not operation.done:
+            joined.sending += 1
+            try:
+                await self._end_of(operation, joined, None)
+            finally:
+                joined.sending -= 1
+        return operation.result()
+
+    # -- connections -------------------------------------------------------------------------------
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        joined = self._join(sock)
+        if joined is None:
+            return await super().sock_accept(sock)
+        while joined.cancelled is not None:
+            await asyncio.shield(joined.cancelled)
+        if joined.late:
+            late: tuple[socket.socket, Any] = joined.late.popleft()
+            return late
+        operation = Operation[tuple[socket.socket, Any]](_nobody)
+        self.port.accept(sock, overlapped=operation)
+        if not operation.done:
+            await self._end_of(operation, joined, lambda value: value)
+        connection, address = operation.result()
+        connection.setblocking(False)
+        return connection, address
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        joined = self._join(sock)
+        if joined is None:
+            await super().sock_connect(sock, address)
+            return
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            address = await self._resolved(sock, address)
+        if sock.type != socket.SOCK_STREAM:
+            sock.connect(address)  # waits for nothing
+            return
+        operation = Operation[None](_nobody)
+        try:
+            self.port.connect(sock, address, overlapped=operation)
+            if not operation.done:
+                await self._end_of(operation, joined, None)
+            operation.result()
+        except OSError as error:
+            if isinstance(error, OperationAborted):
+                raise
+            told = type(error)(error.errno, f"Connect call failed {address}")
+            told.__cause__ = None
+            raise told from None
+
+    async def _resolved(self, sock: socket.socket, address: Any) -> Any:
+        resolved = await self._ensure_resolved(  # type: ignore[attr-defined]
+            address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
+        )
+        return resolved[0][4]
+
+    # -- sendfile ----------------------------------------------------------------------------------
+
+    async def _sock_sendfile_native(
+        self, sock: socket.socket, file: Any, offset: int, count: int | None
+    ) -> int:
+        joined = self._join(sock)
+        try:
+            number = file.fileno()
+            size = os.fstat(number).st_size
+        except (AttributeError, OSError, ValueError) as error:
+            raise asyncio.SendfileNotAvailableError("not a regular file") from error
+        if joined is None:
+            raise asyncio.SendfileNotAvailableError("the socket belongs to another port")
+        length = max(size - offset, 0) if count is None else min(count, max(size - offset, 0))
+        if not length:
+            return 0
+        operation = Operation[int](_nobody)
+        try:
+            self.port.sendfile(sock, file, offset=offset, count=length, overlapped=operation)
+        except ConnectionError:
+            raise
+        except (OSError, TypeError, ValueError) as error:
+            raise asyncio.SendfileNotAvailableError(f"sendfile refused it: {error}") from error
+        sent = 0
+        try:
+            if not operation.done:
+                await self._end_of(operation, joined, None)
+            sent = operation.result()
+        except OSError:
+            sent = operation.transferred
+            raise
+        finally:
+            if sent:
+                os.lseek(number, offset + sent, os.SEEK_SET)
+        return sent
+
+    # -- waiting -----------------------------------------------------------------------------------
+
+    async def _end_of(
+        self, operation: Overlapped[Any], joined: Joined, late: Callable[[Any], Any] | None
+    ) -> None:
+        """Wait for the end of the operation.
+
+        :param late: makes of its result what is kept for the next call if the task is cancelled
+        :raises OSError: it failed
+        """
+        future = self.create_future()
+        operation.context = partial(_settle, future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if late is None:
+                if operation._in_use:
+                    operation.context = _nobody
+                    operation.cancel()
+            elif operation._in_use:
+                self._let_end(operation, joined, late)
+            elif operation.exception() is None:
+                # it had come, but the task was cancelled before it could know
+                joined.late.append(late(operation.result()))
+            raise
+
+    def _let_end(
+        self, operation: Overlapped[Any], joined: Joined, late: Callable[[Any], Any]
+    ) -> None:
+        gone = joined.cancelled = self.create_future()
+
+        def finished(completion: Completion) -> None:
+            if not completion.status:
+                value = late(completion.result())
+                if value[0] != b"" or value[1] is not None:
+                    joined.late.append(value)
+            joined.cancelled = None
+            gone.set_result(None)
+
+        operation.context = finished
+        operation.cancel()
+
+    async def _late_data(
+        self, joined: Joined, size: int, sock: socket.socket
+    ) -> tuple[bytes, Any] | None:
+        """What a cancelled receive has brought after all: `size` bytes at most."""
+        while joined.cancelled is not None:
+            await asyncio.shield(joined.cancelled)
+        if not joined.late:
+            return None
+        data, address = joined.late.popleft()
+        if sock.type == socket.SOCK_STREAM and len(data) > size:
+            joined.late.appendleft((data[size:], address))
+        return data[:size], address
+
+    # -- which sockets are ours --------------------------------------------------------------------
+
+    def _join(self, sock: socket.socket) -> Joined | None:
+        """Associate the socket with the loop's port, the first time. `None`: it belongs to another,
+        for as long as it is open, and is served by readiness.
+
+        :raises TypeError: a TLS socket
+        :raises ValueError: in debug mode, a blocking socket
+        """
+        joined = self._joined.get(id(sock))
+        if joined is None or joined.reference() is not sock:
+            joined = self._associate(sock)
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        return joined
+
+    def _associate(self, sock: socket.socket) -> Joined | None:
+        _check_ssl(sock)
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        self._check_closed()
+        if port_of(sock) is not self.port:
+            try:
+                self.port.associate(sock, skip_on_success=True)
+            except AlreadyAssociated:
+                return None
+        joined = self._joined[id(sock)] = Joined(sock)
+        if len(self._joined) > self._sweep_joined_at:
+            self._joined = {
+                number: each
+                for number, each in self._joined.items()
+                if each.reference() is not None
+            }
+            self._sweep_joined_at = 2 * len(self._joined) + 64
+        return joined
+
+
+def _settle(future: asyncio.Future[Any], completion: Completion) -> None:
+    if not future.done():
+        if completion.status:
+            settle_error(future, completion)
+        else:
+            future.set_result(None)
+
+
+def settle_error(future: asyncio.Future[Any], completion: Completion) -> None:
+    error = completion.exception()
+    assert error is not None
+    if completion.overlapped.value is not None:  # a truncated datagram
+        future.set_result(None)
+    else:
+        future.set_exception(error)
+
+
+def _nobody(completion: Completion) -> None:
+    """Nobody waits for it any more."""
+
+
+def _check_ssl(sock: socket.socket) -> None:
+    ssl = sys.modules.get("ssl")
+    if ssl is not None and isinstance(sock, ssl.SSLSocket):
+        raise TypeError("Socket cannot be of type SSLSocket")

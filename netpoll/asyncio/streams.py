@@ -1,0 +1,341 @@
+"""The transport of stream sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from asyncio import base_events, constants, futures, protocols, transports
+from asyncio.log import logger
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.transports import SocketTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from netpoll.asyncio.loop import EventLoop
+    from netpoll.overlapped import Completion
+
+CHUNK = 256 << 10
+"""Bytes given to one send at most: a send completes when all of it is out, and only then may a
+protocol that waits for room go on."""
+PARTS = 64
+"""Buffers in one send at most."""
+
+
+class StreamTransport(SocketTransport, transports.Transport):
+    """A connection. A write is tried at once, and what does not fit is a send operation."""
+
+    _start_tls_compatible = True
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        sock: socket.socket,
+        protocol: Any,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        context: Any = None,
+    ) -> None:
+        self._buffered = False
+        super().__init__(loop, sock, protocol, extra, server, context)
+        self._receive_operation = Operation[int](self._received)
+        self._slot: memoryview | None = None
+        """What receives are for, unless the protocol has a buffer of its own."""
+        self._buffer: Any = None
+        """What the receive operation was last started with."""
+        self._held = b""
+        """Data that came while reading was paused."""
+        self._ended = False
+        """Whether the end of the stream, or `eof_received`, has been told."""
+        self._send_operation = Operation[int](self._sent)
+        self._sending = 0
+        """Bytes in the send that is pending."""
+        self._unsent: deque[bytes | memoryview] = deque()
+        self._unsent_size = 0
+        """With what is being sent."""
+        self._eof = False
+        self._empty_waiter: Any = None
+        base_events._set_nodelay(sock)
+        self._call_soon(self._protocol.connection_made, self)
+        # only start reading when connection_made() has been called
+        self._call_soon(self._receive)
+        if waiter is not None:
+            # only wake up the waiter when connection_made() has been called
+            self._call_soon(futures._set_result_unless_cancelled, waiter, None)
+
+    def set_protocol(self, protocol: Any) -> None:
+        self._buffered = isinstance(protocol, protocols.BufferedProtocol)
+        super().set_protocol(protocol)
+
+    # -- receiving ---------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        if self._receiving or self._paused or self._closing or self._ended:
+            return
+        if self._held:
+            self._call_soon(self._deliver_held)
+            return
+        try:
+            buffer: Any
+            if self._buffered:
+                buffer = self._protocol.get_buffer(-1)
+                if not len(buffer):
+                    raise RuntimeError("get_buffer() returned an empty buffer")
+            else:
+                buffer = self._slot
+                if buffer is None:
+                    buffer = self._slot = self._loop._slots.take()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal_error(error, "Fatal error: protocol.get_buffer() call failed.")
+            return
+        operation = self._receive_operation
+        try:
+            if buffer is self._buffer:
+                self._port.resubmit(operation)
+            else:
+                self._buffer = buffer
+                self._port.recv_into(self._sock, buffer, overlapped=operation)
+        except OSError as error:
+            self._fatal_error(error, "Fatal read error on socket transport")
+            return
+        self._receiving = True
+        if operation.done:
+            # never within the call: the protocol would see data overtake what it is being told
+            self._call_soon(self._received, None)
+
+    def _received(self, completion: Completion | None) -> None:
+        """The receive is over; `None` if it was so at its start, by a success."""
+        self._receiving = False
+        if self._conn_lost or self._closing:
+            self._end_if_idle()
+            return
+        if completion is not None and completion.status:
+            error = completion.exception()
+            assert error is not None
+            self._fatal_error(error, "Fatal read error on socket transport")
+            return
+        size = self._receive_operation.transferred
+        if self._paused:
+            # an end of stream is told by the next receive once more
+            self._held = bytes(memoryview(self._buffer)[:size])
+            return
+        if not size:
+            self._end_of_stream()
+            return
+        try:
+            if not self._buffered:
+                self._protocol.data_received(self._buffer[:size].tobytes())
+            elif self._buffer is not self._slot:
+                self._protocol.buffer_updated(size)
+            else:  # the protocol was changed while the receive was pending
+                protocols._feed_data_to_buffered_proto(
+                    self._protocol, self._buffer[:size].tobytes()
+                )
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal_error(error, f"Fatal error: protocol.{self._callback()}() call failed.")
+            return
+        self._receive()
+
+    def _deliver_held(self) -> None:
+        if self._paused or self._closing:
+            return
+        data, self._held = self._held, b""
+        if data:
+            try:
+                if self._buffered:
+                    protocols._feed_data_to_buffered_proto(self._protocol, data)
+                else:
+                    self._protocol.data_received(data)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._fatal_error(error, f"Fatal error: protocol.{self._callback()}() call failed.")
+                return
+        self._receive()
+
+    def _callback(self) -> str:
+        return "buffer_updated" if self._buffered else "data_received"
+
+    def _end_of_stream(self) -> None:
+        if self._loop.get_debug():
+            logger.debug("%r received EOF", self)
+        self._ended = True
+        try:
+            keep_open = self._protocol.eof_received()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal_error(error, "Fatal error: protocol.eof_received() call failed.")
+            return
+        if not keep_open:
+            self.close()
+
+    def _stop_receiving(self) -> None:
+        self._held = b""
+        if self._receiving:
+            self._receive_operation.cancel()
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(
+                f"data argument must be a bytes, bytearray, or memoryview object, "
+                f"not {type(data).__name__!r}"
+            )
+        if self._eof:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        if self._empty_waiter is not None:
+            raise RuntimeError("unable to write; sendfile is in progress")
+        if not data:
+            return
+        if self._conn_lost:
+            if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+                logger.warning("socket.send() raised exception.")
+            self._conn_lost += 1
+            return
+        if not self._unsent_size:
+            # A plain call: an operation that succeeds at once costs four times the Python.
+            try:
+                sent = self._sock.send(data)  # type: ignore[union-attr]
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self._fatal_error(error, "Fatal write error on socket transport")
+                return
+            if sent == len(data) and data.__class__ is not memoryview:
+                return
+            # a copy: the caller may change what it has written
+            rest = bytes(memoryview(data).cast("B")[sent:])
+            if not rest:
+                return
+        else:
+            rest = bytes(data)
+        self._unsent.append(rest)
+        self._unsent_size += len(rest)
+        if not self._sending:
+            self._send()
+        self._maybe_pause_protocol()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def _send(self) -> None:
+        parts: list[bytes | memoryview] = []
+        size = 0
+        unsent = self._unsent
+        while unsent and size < CHUNK and len(parts) < PARTS:
+            part = unsent.popleft()
+            room = CHUNK - size
+            if len(part) > room:
+                whole = memoryview(part)
+                unsent.appendleft(whole[room:])
+                part = whole[:room]
+            parts.append(part)
+            size += len(part)
+        operation = self._send_operation
+        self._sending = size
+        try:
+            self._port.send(self._sock, parts if len(parts) > 1 else parts[0], overlapped=operation)
+        except OSError as error:
+            self._sending = 0
+            self._send_failed(error)
+            return
+        if operation.done:
+            self._call_soon(self._sent, None)
+
+    def _sent(self, completion: Completion | None) -> None:
+        size, self._sending = self._sending, 0
+        self._send_operation.release()
+        if self._conn_lost:
+            self._end_if_idle()
+            return
+        if completion is not None and completion.status:
+            self._send_failed(completion.exception())
+            return
+        self._unsent_size -= size
+        self._maybe_resume_protocol()  # which may write more
+        if self._sending or self._conn_lost:
+            return
+        if self._unsent:
+            self._send()
+        elif not self._unsent_size:
+            if self._empty_waiter is not None and not self._empty_waiter.done():
+                self._empty_waiter.set_result(None)
+            if self._closing:
+                self._lose_if_done()
+            elif self._eof:
+                self._shut_down()
+
+    def _send_failed(self, error: OSError | None) -> None:
+        assert error is not None
+        if self._empty_waiter is not None and not self._empty_waiter.done():
+            self._empty_waiter.set_exception(error)
+        self._fatal_error(error, "Fatal write error on socket transport")
+
+    def write_eof(self) -> None:
+        if self._closing or self._eof:
+            return
+        self._eof = True
+        if not self._unsent_size:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        assert self._sock is not None
+        # a peer that is gone already (ENOTCONN) will not miss it
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        return self._unsent_size
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _is_busy(self) -> bool:
+        return self._receiving or bool(self._sending)
+
+    def _drop_unsent(self) -> None:
+        self._unsent.clear()
+        self._unsent_size = 0
+        if self._sending:
+            self._send_operation.cancel()
+
+    def _call_connection_lost(self, error: BaseException | None) -> None:
+        loop = self._loop
+        try:
+            super()._call_connection_lost(error)
+        finally:
+            self._buffer = None
+            self._receive_operation.release()
+            slot, self._slot = self._slot, None
+            if slot is not None:
+                loop._slots.give(slot)
+            if self._empty_waiter is not None and not self._empty_waiter.done():
+                self._empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+
+    # -- sendfile ----------------------------------------------------------------------------------
+
+    def _make_empty_waiter(self) -> Any:
+        if self._empty_waiter is not None:
+            raise RuntimeError("Empty waiter is already set")
+        self._empty_waiter = self._loop.create_future()
+        if not self._unsent_size:
+            self._empty_waiter.set_result(None)
+        return self._empty_waiter
+
+    def _reset_empty_waiter(self) -> None:
+        self._empty_waiter = None

@@ -1,0 +1,287 @@
+"""The transports' common part, and which transport is for what."""
+
+from __future__ import annotations
+
+import socket
+import warnings
+from asyncio import constants, sslproto, transports, trsock
+from asyncio.log import logger
+from typing import TYPE_CHECKING, Any
+
+from netpoll.handles import port_of
+
+if TYPE_CHECKING:
+    from asyncio import SelectorEventLoop as Base
+    from collections.abc import Callable
+
+    from netpoll.asyncio.loop import EventLoop
+    from netpoll.asyncio.streams import StreamTransport
+    from netpoll.port import CompletionPort
+else:
+    Base = object
+
+
+class SocketTransport(transports._FlowControlMixin):
+    """What stream and datagram transports share: the protocol, closing, and the end.
+
+    The socket is closed once no operation works on it any more, and `connection_lost` comes then.
+    """
+
+    _sock: socket.socket | None = None  # for __del__, if the constructor fails
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        sock: socket.socket,
+        protocol: Any,
+        extra: dict[str, Any] | None,
+        server: Any,
+        context: Any,
+    ) -> None:
+        super().__init__(extra, loop)
+        self._extra["socket"] = trsock.TransportSocket(sock)
+        try:
+            self._extra["sockname"] = sock.getsockname()
+        except OSError:
+            self._extra["sockname"] = None
+        if "peername" not in self._extra:
+            try:
+                self._extra["peername"] = sock.getpeername()
+            except OSError:
+                self._extra["peername"] = None
+        self._port: CompletionPort = loop.port
+        if port_of(sock) is not self._port:
+            self._port.associate(sock, skip_on_success=True)
+        self._sock = sock
+        self._sock_fd: int = sock.fileno()
+        self._context = context
+        self._protocol_connected = False
+        self.set_protocol(protocol)
+        self._server = server
+        self._paused = False
+        self._closing = False
+        self._conn_lost = 0
+        """Set once the connection counts as lost; counts the writes since."""
+        self._lost_for: BaseException | None = None
+        self._losing = False
+        """Whether `connection_lost` is to be called as soon as nothing is pending."""
+        self._receiving = False
+        """Whether a receive is pending."""
+        if server is not None:
+            _attach(server, self)
+        loop._transports[self._sock_fd] = self
+
+    def __repr__(self) -> str:
+        info = [type(self).__name__]
+        if self._sock is None:
+            info.append("closed")
+        elif self._closing:
+            info.append("closing")
+        info.append(f"fd={self._sock_fd}")
+        if self._loop is not None and not self._loop.is_closed():
+            state = "polling" if self._receiving else "idle"
+            info.append(f"read={state}")
+            size = self.get_write_buffer_size()
+            info.append(f"write=<{'polling' if size else 'idle'}, bufsize={size}>")
+        return f"<{' '.join(info)}>"
+
+    def _call_soon(self, callback: Callable[..., object], *arguments: Any) -> None:
+        self._loop.call_soon(callback, *arguments, context=self._context)
+
+    # -- what the two kinds do in their own way ----------------------------------------------------
+
+    def _receive(self) -> None:
+        """Start a receive, unless there is one."""
+        raise NotImplementedError
+
+    def _stop_receiving(self) -> None:
+        """Cancel the receive that is pending."""
+        raise NotImplementedError
+
+    def _is_busy(self) -> bool:
+        """Whether anything is pending, or still to be sent."""
+        raise NotImplementedError
+
+    def _drop_unsent(self) -> None:
+        raise NotImplementedError
+
+    # -- the interface -----------------------------------------------------------------------------
+
+    def set_protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self._protocol_connected = True
+
+    def get_protocol(self) -> Any:
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def is_reading(self) -> bool:
+        return not self._closing and not self._paused
+
+    def pause_reading(self) -> None:
+        if not self.is_reading():
+            return
+        # The pending receive stays: what it brings waits for resume_reading().
+        self._paused = True
+        if self._loop.get_debug():
+            logger.debug("%r pauses reading", self)
+
+    def resume_reading(self) -> None:
+        if self._closing or not self._paused:
+            return
+        self._paused = False
+        self._receive()
+        if self._loop.get_debug():
+            logger.debug("%r resumes reading", self)
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._stop_receiving()
+        self._lose_if_done()
+
+    def abort(self) -> None:
+        self._force_close(None)
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if self._sock is not None:
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            self._sock.close()
+            if self._server is not None:
+                _detach(self._server, self)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _fatal_error(self, error: BaseException, message: str = "Fatal error on transport") -> None:
+        if isinstance(error, OSError):
+            if self._loop.get_debug():
+                logger.debug("%r: %s", self, message, exc_info=True)
+        else:
+            self._loop.call_exception_handler(
+                {
+                    "message": message,
+                    "exception": error,
+                    "transport": self,
+                    "protocol": self._protocol,
+                }
+            )
+        self._force_close(error)
+
+    def _force_close(self, error: BaseException | None) -> None:
+        if self._conn_lost:
+            return
+        self._drop_unsent()
+        self._closing = True
+        self._stop_receiving()
+        self._lost_for = error
+        self._lose()
+
+    def _lose_if_done(self) -> None:
+        """Lose the connection if it is closing and everything has been sent."""
+        if self._closing and not self._conn_lost and not self.get_write_buffer_size():
+            self._lose()
+
+    def _lose(self) -> None:
+        self._conn_lost += 1
+        self._losing = True
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._losing and not self._is_busy():
+            self._losing = False
+            self._call_soon(self._call_connection_lost, self._lost_for)
+
+    def _call_connection_lost(self, error: BaseException | None) -> None:
+        try:
+            if self._protocol_connected:
+                self._protocol.connection_lost(error)
+        finally:
+            assert self._sock is not None
+            self._sock.close()
+            self._sock = None
+            self._protocol = None
+            self._lost_for = None
+            self._loop = None
+            server, self._server = self._server, None
+            if server is not None:
+                _detach(server, self)
+
+
+def _attach(server: Any, transport: Any) -> None:
+    if server._attach.__code__.co_argcount > 1:  # Python 3.13
+        server._attach(transport)
+    else:
+        server._attach()
+
+
+def _detach(server: Any, transport: Any) -> None:
+    if server._detach.__code__.co_argcount > 1:
+        server._detach(transport)
+    else:
+        server._detach()
+
+
+class Transports(Base):
+    """Part of `EventLoop`: makes the transports."""
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        waiter: Any = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        context: Any = None,
+    ) -> StreamTransport:
+        from netpoll.asyncio.streams import StreamTransport
+
+        self._ensure_fd_no_transport(sock)
+        return StreamTransport(self, sock, protocol, waiter, extra, server, context)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: Any,
+        sslcontext: Any,
+        waiter: Any = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: Any = None,
+    ) -> Any:
+        from netpoll.asyncio.streams import StreamTransport
+
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        StreamTransport(self, rawsock, ssl_protocol, None, extra, server, context)
+        return ssl_protocol._app_transport
+
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        address: Any = None,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+    ) -> Any:
+        from netpoll.asyncio.datagrams import DatagramTransport
+
+        self._ensure_fd_no_transport(sock)
+        return DatagramTransport(self, sock, protocol, address, waiter, extra)
