@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import warnings
 from asyncio import constants, sslproto, transports, trsock
 from asyncio.log import logger
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from netpoll.handles import port_of
 
 if TYPE_CHECKING:
+    import socket
     from asyncio import SelectorEventLoop as Base
     from collections.abc import Callable
 

@@ -1,0 +1,342 @@
+"""The transports of pipes on Windows.
+
+A handle that was opened for overlapped operations is read and written by them. One that was not
+(standard input, what `os.pipe()` makes) is read and written by a thread, one call at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from asyncio import futures, transports
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from netpoll import status as nt
+from netpoll.asyncio.operations import Operation
+from netpoll.files import File
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netpoll.overlapped import Completion
+
+SIZE: Final = 64 << 10
+"""Bytes of one read at most."""
+GONE: Final = frozenset(
+    (
+        nt.STATUS_PIPE_BROKEN,
+        nt.STATUS_END_OF_FILE,
+        nt.STATUS_PIPE_DISCONNECTED,
+        nt.STATUS_PIPE_CLOSING,
+    )
+)
+"""How reading ends where the other end is closed."""
+
+
+class Handle:
+    """A pipe's handle: reads and writes, each with its outcome told in the loop's thread."""
+
+    def __init__(self, loop: Any, pipe: Any) -> None:
+        self._loop = loop
+        self._pipe = pipe
+        self._file = self._overlapped_file()
+
+    def _overlapped_file(self) -> File | None:
+        """A handle of our own for the pipe, associated; `None` if it knows no such operations."""
+        if sys.platform != "win32":
+            raise RuntimeError("elsewhere pipes are watched for readiness")
+        import _winapi
+        import msvcrt
+        from asyncio.windows_utils import PipeHandle
+
+        number = self._pipe.fileno()
+        if not isinstance(self._pipe, (PipeHandle, File)):
+            number = msvcrt.get_osfhandle(number)
+        this = _winapi.GetCurrentProcess()
+        own = _winapi.DuplicateHandle(this, number, this, 0, False, _winapi.DUPLICATE_SAME_ACCESS)
+        file = File(own, "<pipe>", has_offsets=False)
+        try:
+            self._loop.port.associate(file)
+        except OSError:
+            file.close()
+            return None
+        return file
+
+    def read(self, buffer: memoryview, told: Callable[[int, OSError | None], object]) -> None:
+        """Read into `buffer`; 0 bytes are the end."""
+        if self._file is None:
+            self._in_thread(lambda: self._read_now(buffer), told)
+        else:
+            self._start(self._loop.port.read_into, buffer, told)
+
+    def write(self, data: bytes, told: Callable[[int, OSError | None], object]) -> None:
+        """Write all of `data`."""
+        if self._file is None:
+            self._in_thread(lambda: self._write_now(data), told)
+        else:
+            self._start(self._loop.port.write, data, told)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._loop.port.close_handle(self._file)
+        self._pipe.close()
+
+    def _start(
+        self, method: Any, buffer: Any, told: Callable[[int, OSError | None], object]
+    ) -> None:
+        def ended(completion: Completion) -> None:
+            told(completion.transferred, completion.exception())
+
+        try:
+            method(self._file, buffer, overlapped=Operation[int](ended))
+        except OSError as error:
+            self._loop.call_soon(told, 0, error)
+
+    def _in_thread(
+        self, call: Callable[[], int], told: Callable[[int, OSError | None], object]
+    ) -> None:
+        def run() -> None:
+            error: OSError | None = None
+            size = 0
+            try:
+                size = call()
+            except OSError as caught:
+                error = caught
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(told, size, error)
+
+        self._loop.run_in_executor(None, run)
+
+    def _read_now(self, buffer: memoryview) -> int:
+        data = os.read(self._pipe.fileno(), len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _write_now(self, data: bytes) -> int:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._pipe.fileno(), view) :]
+        return len(data)
+
+
+class ReadPipeTransport(transports.ReadTransport):
+    """The end of a pipe that is read from."""
+
+    _handle: Handle | None = None
+
+    def __init__(
+        self, loop: Any, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
+    ) -> None:
+        super().__init__(extra)
+        self._extra["pipe"] = pipe
+        self._loop = loop
+        self._protocol = protocol
+        self._handle = Handle(loop, pipe)
+        self._buffer = memoryview(bytearray(SIZE))
+        self._closing = self._paused = self._reading = self._ended = False
+        self._held = b""
+        loop.call_soon(protocol.connection_made, self)
+        loop.call_soon(self._read)
+        if waiter is not None:
+            loop.call_soon(futures._set_result_unless_cancelled, waiter, None)
+
+    def get_protocol(self) -> Any:
+        return self._protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def is_reading(self) -> bool:
+        return not self._closing and not self._paused
+
+    def pause_reading(self) -> None:
+        self._paused = True
+
+    def resume_reading(self) -> None:
+        if self._paused and not self._closing:
+            self._paused = False
+            self._loop.call_soon(self._deliver)
+
+    def close(self) -> None:
+        self._close(None)
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if self._handle is not None:
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+
+    def _read(self) -> None:
+        if self._reading or self._paused or self._closing or self._ended:
+            return
+        assert self._handle is not None
+        self._reading = True
+        self._handle.read(self._buffer, self._arrived)
+
+    def _arrived(self, size: int, error: OSError | None) -> None:
+        self._reading = False
+        if self._closing:
+            return
+        if error is not None and getattr(error, "status", 0) not in GONE:
+            if not isinstance(error, BrokenPipeError):
+                self._loop.call_exception_handler(
+                    {
+                        "message": "Fatal read error on pipe transport",
+                        "exception": error,
+                        "transport": self,
+                        "protocol": self._protocol,
+                    }
+                )
+            self._close(error)
+            return
+        if error is not None or not size:
+            self._ended = True
+        else:
+            self._held = bytes(self._buffer[:size])
+        self._deliver()
+
+    def _deliver(self) -> None:
+        if self._paused or self._closing:
+            return
+        data, self._held = self._held, b""
+        if data:
+            self._protocol.data_received(data)
+        if self._ended:
+            self._protocol.eof_received()
+            self._close(None)
+        else:
+            self._read()
+
+    def _close(self, error: BaseException | None) -> None:
+        if not self._closing:
+            self._closing = True
+            self._loop.call_soon(self._call_connection_lost, error)
+
+    def _call_connection_lost(self, error: BaseException | None) -> None:
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            handle, self._handle = self._handle, None
+            if handle is not None:
+                handle.close()
+            self._protocol = None
+
+
+class WritePipeTransport(transports._FlowControlMixin, transports.WriteTransport):
+    """The end of a pipe that is written to. That the other end is gone is noticed by a read."""
+
+    _handle: Handle | None = None
+
+    def __init__(
+        self, loop: Any, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
+    ) -> None:
+        super().__init__(extra, loop)
+        self._extra["pipe"] = pipe
+        self._protocol = protocol
+        self._handle = Handle(loop, pipe)
+        self._unsent: deque[bytes] = deque()
+        self._unsent_size = 0
+        self._writing = self._closing = self._eof = False
+        loop.call_soon(protocol.connection_made, self)
+        if self._handle._file is not None:
+            loop.call_soon(self._watch)
+        if waiter is not None:
+            loop.call_soon(futures._set_result_unless_cancelled, waiter, None)
+
+    def get_protocol(self) -> Any:
+        return self._protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        self._protocol = protocol
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def get_write_buffer_size(self) -> int:
+        return self._unsent_size
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(
+                f"data argument must be a bytes-like object, not {type(data).__name__!r}"
+            )
+        if self._eof:
+            raise RuntimeError("write_eof() already called")
+        if not data or self._closing:
+            return
+        self._unsent.append(bytes(data))
+        self._unsent_size += len(data)
+        self._write()
+        self._maybe_pause_protocol()
+
+    def write_eof(self) -> None:
+        """Close once everything is out: the end of a pipe is its closing."""
+        if not self._eof:
+            self._eof = True
+            if not self._unsent_size:
+                self._close(None)
+
+    def close(self) -> None:
+        self.write_eof()
+
+    def abort(self) -> None:
+        self._close(None)
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if self._handle is not None:
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+
+    def _watch(self) -> None:
+        if self._handle is not None:
+            self._handle.read(memoryview(bytearray(16)), self._peer_gone)
+
+    def _peer_gone(self, size: int, error: OSError | None) -> None:
+        if self._closing or (error is not None and getattr(error, "status", 0) not in GONE):
+            return  # closed by us; or the handle is not for reading
+        if size:
+            self._watch()  # what a reader says is not for us
+        else:
+            self._close(BrokenPipeError() if self._unsent_size else None)
+
+    def _write(self) -> None:
+        if self._writing or not self._unsent or self._closing:
+            return
+        assert self._handle is not None
+        self._writing = True
+        self._handle.write(self._unsent[0], self._written)
+
+    def _written(self, size: int, error: OSError | None) -> None:
+        self._writing = False
+        if self._closing:
+            return
+        if error is not None:
+            self._close(error)
+            return
+        self._unsent_size -= len(self._unsent.popleft())
+        self._maybe_resume_protocol()
+        if self._unsent:
+            self._write()
+        elif self._eof:
+            self._close(None)
+
+    def _close(self, error: BaseException | None) -> None:
+        if not self._closing:
+            self._closing = self._eof = True
+            self._unsent.clear()
+            self._unsent_size = 0
+            self._loop.call_soon(self._call_connection_lost, error)
+
+    def _call_connection_lost(self, error: BaseException | None) -> None:
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            handle, self._handle = self._handle, None
+            if handle is not None:
+                handle.close()
+            self._protocol = None
