@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from asyncio import constants, futures, transports
+from asyncio import transports
 from asyncio.log import logger
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
 from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.standard import BYTES, WRITES_BEFORE_WARNING, set_result_unless_cancelled
 from netpoll.asyncio.transports import SocketTransport
 from netpoll.pools import anonymous
 
 if TYPE_CHECKING:
     import socket
 
-    from netpoll.asyncio.loop import EventLoop
     from netpoll.overlapped import Completion
 
 LARGEST: Final = 256 << 10
@@ -31,7 +31,7 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
 
     def __init__(
         self,
-        loop: EventLoop,
+        loop: Any,
         sock: socket.socket,
         protocol: Any,
         address: Any = None,
@@ -49,7 +49,7 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
         self._call_soon(self._protocol.connection_made, self)
         self._call_soon(self._receive)
         if waiter is not None:
-            self._call_soon(futures._set_result_unless_cancelled, waiter, None)
+            self._call_soon(set_result_unless_cancelled, waiter, None)
 
     # -- receiving ---------------------------------------------------------------------------------
 
@@ -83,7 +83,8 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
             assert error is not None
             self._error(error)
         else:
-            size, address = operation.value  # of a truncated one too
+            received: Any = operation.value  # of a truncated one too
+            size, address = received
             assert self._buffer is not None
             data = self._buffer[:size].tobytes()
             self._protocol.datagram_received(data, address)
@@ -102,7 +103,7 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
     # -- sending -----------------------------------------------------------------------------------
 
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
-        if not isinstance(data, (bytes, bytearray, memoryview)):
+        if not isinstance(data, BYTES):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"data argument must be a bytes-like object, not {type(data).__name__!r}"
             )
@@ -111,16 +112,16 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
                 raise ValueError(f"Invalid address: must be None or {self._address}")
             addr = self._address
         if self._conn_lost and self._address:
-            if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+            if self._conn_lost >= WRITES_BEFORE_WARNING:
                 logger.warning("socket.send() raised exception.")
             self._conn_lost += 1
             return
         if not self._unsent and not self._sending:
             try:
                 if self._extra["peername"]:
-                    self._sock.send(data)  # type: ignore[union-attr]
+                    self._sock.send(data)
                 else:
-                    self._sock.sendto(data, addr)  # type: ignore[union-attr]
+                    self._sock.sendto(data, addr)
                 return
             except (BlockingIOError, InterruptedError):
                 pass

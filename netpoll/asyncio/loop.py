@@ -66,7 +66,8 @@ class EventLoop(Readiness, Serving, Sockets, Transports, System):
         self._joined = {}
         self._sweep_joined_at = 64
         try:
-            super().__init__(Completions(self.port))
+            selector: Any = Completions(self.port)
+            super().__init__(selector)
         except BaseException:
             self.port.close()
             raise

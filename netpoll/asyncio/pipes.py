@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from asyncio import futures, transports
+from asyncio import transports
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
 from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.standard import BYTES, FlowControl, set_result_unless_cancelled
 from netpoll.files import File
 
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ class Handle:
             raise RuntimeError("elsewhere pipes are watched for readiness")
         import _winapi
         import msvcrt
-        from asyncio.windows_utils import PipeHandle
+        from asyncio import windows_utils
+
+        utils: Any = windows_utils
 
         number = self._pipe.fileno()
-        if not isinstance(self._pipe, (PipeHandle, File)):
+        if not isinstance(self._pipe, (utils.PipeHandle, File)):
             number = msvcrt.get_osfhandle(number)
         this = _winapi.GetCurrentProcess()
         own = _winapi.DuplicateHandle(this, number, this, 0, False, _winapi.DUPLICATE_SAME_ACCESS)
@@ -129,10 +132,9 @@ class ReadPipeTransport(transports.ReadTransport):
     def __init__(
         self, loop: Any, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
     ) -> None:
-        super().__init__(extra)
-        self._extra["pipe"] = pipe
+        super().__init__({**(extra or {}), "pipe": pipe})
         self._loop = loop
-        self._protocol = protocol
+        self._protocol: Any = protocol
         self._handle = Handle(loop, pipe)
         self._buffer = memoryview(bytearray(SIZE))
         self._closing = self._paused = self._reading = self._ended = False
@@ -140,7 +142,7 @@ class ReadPipeTransport(transports.ReadTransport):
         loop.call_soon(protocol.connection_made, self)
         loop.call_soon(self._read)
         if waiter is not None:
-            loop.call_soon(futures._set_result_unless_cancelled, waiter, None)
+            loop.call_soon(set_result_unless_cancelled, waiter, None)
 
     def get_protocol(self) -> Any:
         return self._protocol
@@ -225,7 +227,7 @@ class ReadPipeTransport(transports.ReadTransport):
             self._protocol = None
 
 
-class WritePipeTransport(transports._FlowControlMixin, transports.WriteTransport):
+class WritePipeTransport(FlowControl, transports.WriteTransport):
     """The end of a pipe that is written to. That the other end is gone is noticed by a read."""
 
     _handle: Handle | None = None
@@ -244,7 +246,7 @@ class WritePipeTransport(transports._FlowControlMixin, transports.WriteTransport
         if self._handle._file is not None:
             loop.call_soon(self._watch)
         if waiter is not None:
-            loop.call_soon(futures._set_result_unless_cancelled, waiter, None)
+            loop.call_soon(set_result_unless_cancelled, waiter, None)
 
     def get_protocol(self) -> Any:
         return self._protocol
@@ -262,7 +264,7 @@ class WritePipeTransport(transports._FlowControlMixin, transports.WriteTransport
         return True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not isinstance(data, (bytes, bytearray, memoryview)):
+        if not isinstance(data, BYTES):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"data argument must be a bytes-like object, not {type(data).__name__!r}"
             )

@@ -8,16 +8,14 @@ from asyncio import unix_events
 from typing import TYPE_CHECKING, Any
 
 from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.standard import SystemLoop
 
 if TYPE_CHECKING:
     from netpoll.overlapped import Completion
-    from netpoll.port import CompletionPort
 
 
-class System(asyncio.SelectorEventLoop):
+class System(SystemLoop):
     """Part of `EventLoop`: what this system has."""
-
-    port: CompletionPort
 
     async def _make_subprocess_transport(
         self,
@@ -32,7 +30,8 @@ class System(asyncio.SelectorEventLoop):
         **kwargs: Any,
     ) -> Any:
         waiter = self.create_future()
-        transport = unix_events._UnixSubprocessTransport(  # type: ignore[attr-defined]
+        standard: Any = unix_events
+        transport = standard._UnixSubprocessTransport(
             self, protocol, args, shell, stdin, stdout, stderr, bufsize,
             waiter=waiter, extra=extra, **kwargs,
         )  # fmt: skip

@@ -18,15 +18,12 @@ from asyncio import events
 from typing import TYPE_CHECKING, Any
 
 from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.standard import LoopPart
 
 if TYPE_CHECKING:
-    from asyncio import SelectorEventLoop as Base
     from collections.abc import Callable
 
     from netpoll.overlapped import Completion
-    from netpoll.port import CompletionPort
-else:
-    Base = object
 
 
 class Interest:
@@ -100,10 +97,9 @@ class Watch:
         return sys.platform == "win32" or os.path.sameopenfile(number, self.handle.fileno())
 
 
-class Readiness(Base):
+class Readiness(LoopPart):
     """Part of `EventLoop`: readiness of descriptors."""
 
-    port: CompletionPort
     _watches: dict[int, Watch]
 
     def _add_reader(

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
 from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.standard import LoopPart
 from netpoll.handles import port_of
 
 if TYPE_CHECKING:
     import socket
-    from asyncio import SelectorEventLoop as Base
     from collections.abc import Callable
 
     from netpoll.overlapped import Completion
-    from netpoll.port import CompletionPort
-else:
-    Base = object
 
 
 class Acceptor:
@@ -95,10 +92,9 @@ _RESOURCES = frozenset(
 )
 
 
-class Serving(Base):
+class Serving(LoopPart):
     """Part of `EventLoop`: listening sockets."""
 
-    port: CompletionPort
     _acceptors: dict[int, Acceptor]
 
     def _start_serving(
@@ -123,7 +119,7 @@ class Serving(Base):
             if sslcontext is None:
                 self._serve_plain(protocol_factory, connection, extra, server, context)
             else:
-                accept = self._accept_connection2(  # type: ignore[attr-defined]
+                accept = self._accept_connection2(
                     protocol_factory, connection, extra, sslcontext, server, **options
                 )
                 self.create_task(accept)
@@ -145,7 +141,7 @@ class Serving(Base):
         protocol = None
         try:
             protocol = protocol_factory()
-            self._make_socket_transport(  # type: ignore[attr-defined]
+            self._make_socket_transport(
                 connection, protocol, extra=extra, server=server, context=context
             )
         except (SystemExit, KeyboardInterrupt):

@@ -14,20 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from netpoll.asyncio.operations import Operation
 from netpoll.asyncio.slots import SIZE
+from netpoll.asyncio.standard import LoopPart
 from netpoll.errors import AlreadyAssociated, OperationAborted
 from netpoll.handles import port_of
 
 if TYPE_CHECKING:
-    from asyncio import SelectorEventLoop as Base
     from collections.abc import Callable
 
     from typing_extensions import Buffer
 
     from netpoll.asyncio.slots import Slots
     from netpoll.overlapped import Completion, Overlapped
-    from netpoll.port import CompletionPort
-else:
-    Base = object
 
 
 class Joined:
@@ -49,10 +46,9 @@ class Joined:
         """How many `sock_sendall` are waiting."""
 
 
-class Sockets(Base):
+class Sockets(LoopPart):
     """Part of `EventLoop`: coroutines over plain sockets."""
 
-    port: CompletionPort
     _slots: Slots
     _joined: dict[int, Joined]
     _sweep_joined_at: int
@@ -221,7 +217,7 @@ class Sockets(Base):
             raise told from None
 
     async def _resolved(self, sock: socket.socket, address: Any) -> Any:
-        resolved = await self._ensure_resolved(  # type: ignore[attr-defined]
+        resolved = await self._ensure_resolved(
             address, family=sock.family, type=sock.type, proto=sock.proto, loop=self
         )
         return resolved[0][4]

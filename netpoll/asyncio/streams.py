@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from asyncio import base_events, constants, futures, protocols, transports
+from asyncio import protocols, transports
 from asyncio.log import logger
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.standard import (
+    BYTES,
+    TRY_NATIVE_SENDFILE,
+    WRITES_BEFORE_WARNING,
+    feed_buffered,
+    set_nodelay,
+    set_result_unless_cancelled,
+)
 from netpoll.asyncio.transports import SocketTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from netpoll.asyncio.loop import EventLoop
     from netpoll.overlapped import Completion
 
 CHUNK = 256 << 10
@@ -29,11 +36,11 @@ class StreamTransport(SocketTransport, transports.Transport):
     """A connection. A write is tried at once, and what does not fit is a send operation."""
 
     _start_tls_compatible = True
-    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
+    _sendfile_compatible = TRY_NATIVE_SENDFILE
 
     def __init__(
         self,
-        loop: EventLoop,
+        loop: Any,
         sock: socket.socket,
         protocol: Any,
         waiter: Any = None,
@@ -44,7 +51,7 @@ class StreamTransport(SocketTransport, transports.Transport):
         self._buffered = False
         super().__init__(loop, sock, protocol, extra, server, context)
         self._receive_operation = Operation[int](self._received)
-        self._slot: memoryview | None = None
+        self._slot: Any = None
         """What receives are for, unless the protocol has a buffer of its own."""
         self._buffer: Any = None
         """What the receive operation was last started with."""
@@ -60,13 +67,13 @@ class StreamTransport(SocketTransport, transports.Transport):
         """With what is being sent."""
         self._eof = False
         self._empty_waiter: Any = None
-        base_events._set_nodelay(sock)
+        set_nodelay(sock)
         self._call_soon(self._protocol.connection_made, self)
         # only start reading when connection_made() has been called
         self._call_soon(self._receive)
         if waiter is not None:
             # only wake up the waiter when connection_made() has been called
-            self._call_soon(futures._set_result_unless_cancelled, waiter, None)
+            self._call_soon(set_result_unless_cancelled, waiter, None)
 
     def set_protocol(self, protocol: Any) -> None:
         self._buffered = isinstance(protocol, protocols.BufferedProtocol)
@@ -135,9 +142,7 @@ class StreamTransport(SocketTransport, transports.Transport):
             elif self._buffer is not self._slot:
                 self._protocol.buffer_updated(size)
             else:  # the protocol was changed while the receive was pending
-                protocols._feed_data_to_buffered_proto(
-                    self._protocol, self._buffer[:size].tobytes()
-                )
+                feed_buffered(self._protocol, self._buffer[:size].tobytes())
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -152,7 +157,7 @@ class StreamTransport(SocketTransport, transports.Transport):
         if data:
             try:
                 if self._buffered:
-                    protocols._feed_data_to_buffered_proto(self._protocol, data)
+                    feed_buffered(self._protocol, data)
                 else:
                     self._protocol.data_received(data)
             except (SystemExit, KeyboardInterrupt):
@@ -187,7 +192,7 @@ class StreamTransport(SocketTransport, transports.Transport):
     # -- sending -----------------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not isinstance(data, (bytes, bytearray, memoryview)):
+        if not isinstance(data, BYTES):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"data argument must be a bytes, bytearray, or memoryview object, "
                 f"not {type(data).__name__!r}"
@@ -199,14 +204,14 @@ class StreamTransport(SocketTransport, transports.Transport):
         if not data:
             return
         if self._conn_lost:
-            if self._conn_lost >= constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES:
+            if self._conn_lost >= WRITES_BEFORE_WARNING:
                 logger.warning("socket.send() raised exception.")
             self._conn_lost += 1
             return
         if not self._unsent_size:
             # A plain call: an operation that succeeds at once costs four times the Python.
             try:
-                sent = self._sock.send(data)  # type: ignore[union-attr]
+                sent = self._sock.send(data)
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except (SystemExit, KeyboardInterrupt):
@@ -292,7 +297,6 @@ class StreamTransport(SocketTransport, transports.Transport):
             self._shut_down()
 
     def _shut_down(self) -> None:
-        assert self._sock is not None
         # a peer that is gone already (ENOTCONN) will not miss it
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)

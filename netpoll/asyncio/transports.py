@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import warnings
-from asyncio import constants, sslproto, transports, trsock
+from asyncio import constants, sslproto, trsock
 from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
+from netpoll.asyncio.standard import FlowControl, LoopPart
 from netpoll.handles import port_of
 
 if TYPE_CHECKING:
     import socket
-    from asyncio import SelectorEventLoop as Base
     from collections.abc import Callable
 
-    from netpoll.asyncio.loop import EventLoop
-    from netpoll.asyncio.streams import StreamTransport
     from netpoll.port import CompletionPort
-else:
-    Base = object
 
 
-class SocketTransport(transports._FlowControlMixin):
+class SocketTransport(FlowControl):
     """What stream and datagram transports share: the protocol, closing, and the end.
 
     The socket is closed once no operation works on it any more, and `connection_lost` comes then.
     """
 
-    _sock: socket.socket | None = None  # for __del__, if the constructor fails
+    _protocol: Any
+    _sock: Any = None  # a socket; for __del__, if the constructor fails
 
     def __init__(
         self,
-        loop: EventLoop,
+        loop: Any,
         sock: socket.socket,
         protocol: Any,
         extra: dict[str, Any] | None,
@@ -199,7 +196,6 @@ class SocketTransport(transports._FlowControlMixin):
             if self._protocol_connected:
                 self._protocol.connection_lost(error)
         finally:
-            assert self._sock is not None
             self._sock.close()
             self._sock = None
             self._protocol = None
@@ -224,7 +220,7 @@ def _detach(server: Any, transport: Any) -> None:
         server._detach()
 
 
-class Transports(Base):
+class Transports(LoopPart):
     """Part of `EventLoop`: makes the transports."""
 
     def _make_socket_transport(
@@ -236,7 +232,7 @@ class Transports(Base):
         extra: dict[str, Any] | None = None,
         server: Any = None,
         context: Any = None,
-    ) -> StreamTransport:
+    ) -> Any:
         from netpoll.asyncio.streams import StreamTransport
 
         self._ensure_fd_no_transport(sock)
@@ -253,8 +249,8 @@ class Transports(Base):
         server_hostname: str | None = None,
         extra: dict[str, Any] | None = None,
         server: Any = None,
-        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
-        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        ssl_handshake_timeout: Any = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: Any = constants.SSL_SHUTDOWN_TIMEOUT,
         context: Any = None,
     ) -> Any:
         from netpoll.asyncio.streams import StreamTransport

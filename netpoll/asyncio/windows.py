@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 from asyncio import base_subprocess, events
 from typing import TYPE_CHECKING, Any
 
 from netpoll.asyncio.operations import Operation
 from netpoll.asyncio.pipes import ReadPipeTransport, WritePipeTransport
+from netpoll.asyncio.standard import SystemLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from netpoll.overlapped import Completion
-    from netpoll.port import CompletionPort
 
 
 class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
@@ -32,7 +31,9 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
     ) -> None:
         from asyncio import windows_utils  # has overlapped pipes for the child's streams
 
-        self._proc = windows_utils.Popen(  # type: ignore[attr-defined]
+        utils: Any = windows_utils
+        loop: Any = self._loop
+        self._proc = utils.Popen(
             args, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, bufsize=bufsize, **kwargs
         )
 
@@ -40,13 +41,11 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
             if not completion.status:
                 self._process_exited(completion.result())
 
-        self._loop.port.wait(self._proc, overlapped=Operation[int](ended))
+        loop.port.wait(self._proc, overlapped=Operation[int](ended))
 
 
-class System(asyncio.SelectorEventLoop):
+class System(SystemLoop):
     """Part of `EventLoop`: what this system has."""
-
-    port: CompletionPort
 
     def __init__(self, selector: Any = None) -> None:
         self._signal_handlers: dict[int, events.Handle] = {}
@@ -67,14 +66,16 @@ class System(asyncio.SelectorEventLoop):
         finally:
             signal.set_wakeup_fd(before)
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Any, *args: Any
+    ) -> None:
         """Call `callback` in the loop when the signal comes: SIGINT (Ctrl-C), SIGBREAK, and those
         that the process raises itself.
 
         :raises ValueError: no signal, or one that Windows does not let a program handle
         :raises RuntimeError: this is not the main thread
         """
-        if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
+        if inspect.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         _check_signal(sig)
         self._check_closed()
@@ -149,7 +150,7 @@ class System(asyncio.SelectorEventLoop):
         return transport
 
 
-def _check_signal(sig: int) -> None:
+def _check_signal(sig: Any) -> None:
     if not isinstance(sig, int):
         raise TypeError(f"sig must be an int, not {sig!r}")
     if sig not in signal.valid_signals():
