@@ -12,6 +12,7 @@ from netpoll.asyncio.serving import Serving
 from netpoll.asyncio.slots import Slots
 from netpoll.asyncio.sockets import Sockets
 from netpoll.asyncio.transports import Transports
+from netpoll.asyncio.turns import BATCH, Turns
 from netpoll.port import CompletionPort
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ else:
     from netpoll.asyncio.posix import System
 
 T = TypeVar("T")
-
-BATCH = 256
-"""Completions taken in one turn; what is left comes in the next, after the callbacks."""
 
 
 class Completions:
@@ -48,7 +46,7 @@ class Completions:
         return {}
 
 
-class EventLoop(Readiness, Serving, Sockets, Transports, System):
+class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
     """An asyncio event loop on a completion port.
 
     :param backend: as for `CompletionPort`; `None` leaves it to the configuration

@@ -5,11 +5,12 @@ at when a new Python comes. All of them are the same from CPython 3.11 to 3.15.
 from __future__ import annotations
 
 import asyncio
-from asyncio import base_events, constants, futures, protocols, transports
+from asyncio import base_events, constants, format_helpers, futures, protocols, transports
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import socket
+    from collections import deque
     from collections.abc import Callable
 
     from netpoll.port import CompletionPort
@@ -19,9 +20,17 @@ if TYPE_CHECKING:
 
         port: CompletionPort
         _debug: bool
+        _closed: bool
+        _stopping: bool
+        _ready: deque[Any]
+        _scheduled: list[Any]
+        _timer_cancelled_count: int
+        _clock_resolution: float
         _csock: socket.socket
         _transports: Any
 
+        def _run_once(self) -> None: ...
+        def _process_events(self, event_list: list[Any]) -> None: ...
         def _add_callback(self, handle: asyncio.Handle) -> None: ...
         def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None: ...
         def _check_closed(self) -> None: ...
@@ -54,6 +63,7 @@ else:
 _base_events: Any = base_events
 _futures: Any = futures
 _protocols: Any = protocols
+_format_helpers: Any = format_helpers
 
 set_nodelay: Callable[[socket.socket], None] = _base_events._set_nodelay
 set_result_unless_cancelled: Callable[[Any, Any], None] = _futures._set_result_unless_cancelled
@@ -62,3 +72,9 @@ BYTES = (bytes, bytearray, memoryview)
 """What may be written."""
 TRY_NATIVE_SENDFILE: Any = constants._SendfileMode.TRY_NATIVE
 WRITES_BEFORE_WARNING: int = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+
+
+def describe_callback(handle: Any) -> str:
+    """What is called, and with what, for messages."""
+    text: str = _format_helpers._format_callback_source(handle._callback, handle._args)
+    return text
