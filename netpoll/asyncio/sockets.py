@@ -9,7 +9,6 @@ import socket
 import sys
 import weakref
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from netpoll.asyncio.operations import Operation
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 class Joined:
     """A socket that belongs to the loop's port."""
 
-    __slots__ = ("cancelled", "late", "receive", "reference", "sending", "view")
+    __slots__ = ("cancelled", "late", "receive", "reference", "sending", "size", "view")
 
     def __init__(self, sock: socket.socket) -> None:
         self.reference = weakref.ref(sock)
@@ -42,6 +41,8 @@ class Joined:
         """Of `sock_recv`, to be started again."""
         self.view: memoryview | None = None
         """Its buffer."""
+        self.size = 0
+        """Its size."""
         self.sending = 0
         """How many `sock_sendall` are waiting."""
 
@@ -64,15 +65,22 @@ class Sockets(LoopPart):
             if data is not None:
                 return data[0]
         operation, view = joined.receive, joined.view
-        if operation is not None and view is not None and len(view) == n:
+        if operation is not None and view is not None and joined.size == n:
             joined.receive = None  # nobody else uses it meanwhile
             self.port.resubmit(operation)
         else:
-            operation = Operation[int](_nobody)
+            operation = Operation[int](Awaiting())
             view = self._slots.take()[:n] if 0 < n <= SIZE else memoryview(bytearray(n))
+            joined.size = n
             self.port.recv_into(sock, view, overlapped=operation)
         if not operation.done:
-            await self._end_of(operation, joined, lambda size: (bytes(view[:size]), None))
+            # _end_of() in place: one coroutine less is a tenth of the time
+            future = operation.context.future = self.create_future()
+            try:
+                await future
+            except asyncio.CancelledError:
+                self._give_up(operation, joined, lambda size: (bytes(view[:size]), None))
+                raise
         joined.receive, joined.view = operation, view
         return view[: operation.transferred].tobytes()
 
@@ -268,25 +276,27 @@ class Sockets(LoopPart):
         :param late: makes of its result what is kept for the next call if the task is cancelled
         :raises OSError: it failed
         """
-        future = self.create_future()
-        operation.context = partial(_settle, future)
+        operation.context = Awaiting()
+        future = operation.context.future = self.create_future()
         try:
             await future
         except asyncio.CancelledError:
-            if late is None:
-                if operation._in_use:
-                    operation.context = _nobody
-                    operation.cancel()
+            if late is not None:
+                self._give_up(operation, joined, late)
             elif operation._in_use:
-                self._let_end(operation, joined, late)
-            elif operation.exception() is None:
-                # it had come, but the task was cancelled before it could know
-                joined.late.append(late(operation.result()))
+                operation.context = _nobody
+                operation.cancel()
             raise
 
-    def _let_end(
+    def _give_up(
         self, operation: Overlapped[Any], joined: Joined, late: Callable[[Any], Any]
     ) -> None:
+        """The task was cancelled: what the operation brings all the same is for the next call."""
+        if not operation._in_use:
+            # it had come, and the task was cancelled before it could know
+            if operation.exception() is None:
+                joined.late.append(late(operation.result()))
+            return
         gone = joined.cancelled = self.create_future()
 
         def finished(completion: Completion) -> None:
@@ -350,21 +360,22 @@ class Sockets(LoopPart):
         return joined
 
 
-def _settle(future: asyncio.Future[Any], completion: Completion) -> None:
-    if not future.done():
-        if completion.status:
-            settle_error(future, completion)
+class Awaiting:
+    """What wakes the coroutine when its operation has ended."""
+
+    __slots__ = ("future",)
+
+    future: asyncio.Future[None]
+
+    def __call__(self, completion: Completion) -> None:
+        future = self.future
+        if future.done():
+            return
+        # a truncated datagram has a status and a value
+        if completion.status and completion.overlapped.value is None:
+            future.set_exception(completion.exception() or OSError())
         else:
             future.set_result(None)
-
-
-def settle_error(future: asyncio.Future[Any], completion: Completion) -> None:
-    error = completion.exception()
-    assert error is not None
-    if completion.overlapped.value is not None:  # a truncated datagram
-        future.set_result(None)
-    else:
-        future.set_exception(error)
 
 
 def _nobody(completion: Completion) -> None:
