@@ -201,7 +201,6 @@ def require_pollable(handle: Any) -> None:
     if stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
         raise nt.make_exception(
             nt.STATUS_INVALID_PARAMETER,
-            inline=True,
             message="a file is always ready: there is nothing to poll for",
         )
 

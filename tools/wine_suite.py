@@ -5,9 +5,9 @@
 
 DIST is the folder with the wheel to test. Of the Pythons that tools/wine_python.py can build here,
 the oldest runs what Windows has of the suite, and the newest the conformance tests on iocp: over
-select(), and in the Pythons between them, that would say once more what the oldest has said. Each runs in several processes,
-since much of it is waiting (with `-n 0` among the arguments, in one). With arguments, or with
-NETPOLL_WINE_PYTHON=3.12 in the environment, there is one Python only.
+select(), and in the Pythons between them, that would say once more what the oldest has said. Each
+runs in several processes, since much of it is waiting (with `-n 0` among the arguments, in one).
+With arguments, or with NETPOLL_WINE_PYTHON=3.12 in the environment, there is one Python only.
 If Wine's own server crashes, which it does now and then, its Pythons start once more.
 
 tests/real_programs is not among it: curl, nc, socat and wrk are programs of Linux.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from netpoll.testing.pairs import receive_exactly, reset, wait_readable
 from netpoll.testing.waiting import DEADLINE, run, wait_for_waiters
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from netpoll import CompletionPort
     from netpoll.testing.fixtures import MakePort
     from netpoll.testing.pairs import Loopback
@@ -326,6 +329,35 @@ def test_events_that_are_none_are_refused(port: CompletionPort, net: Loopback, e
     near, _ = net.tcp_pair()
     with pytest.raises(ValueError, match="EVENT_READ"):
         port.poll(near, events)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no readiness of pipes")
+def test_a_pipe_is_polled_too(port: CompletionPort) -> None:
+    near, far = netpoll.pipe()
+    with near, far:
+        port.associate(near, key="near")
+        port.associate(far, key="far")
+        reading = port.poll(near, READ)
+        nothing_more(port)
+        port.poll(far, WRITE)
+        assert take(port).key == "far"
+        os.write(far.fileno(), b"data")
+        assert take(port).overlapped is reading
+        assert reading.result() == READ
+        assert os.read(near.fileno(), 10) == b"data"
+        port.resubmit(reading)
+        nothing_more(port)
+        far.close()
+        assert take(port).overlapped is reading  # the end is readable
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no readiness of files")
+def test_a_file_is_always_ready_and_is_refused(port: CompletionPort, tmp_path: Path) -> None:
+    with netpoll.open_file(tmp_path / "file", "w+") as file:
+        port.associate(file)
+        with pytest.raises(OSError, match="always ready") as caught:
+            port.poll(file, READ)
+        assert winerror(caught.value) == 87
 
 
 def test_what_is_no_socket_is_refused(port: CompletionPort, net: Loopback) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,8 @@ def blocks(language: str, path: Path = README) -> list[str]:
 
 
 def test_its_echo_is_the_example() -> None:
-    assert blocks("python") == [text(ROOT / "examples" / "echo.py")]
+    examples = ("echo.py", "asyncio_echo.py")
+    assert blocks("python") == [text(ROOT / "examples" / name) for name in examples]
 
 
 def test_its_echo_runs(tmp_path: Path) -> None:
@@ -50,6 +53,14 @@ def test_its_echo_runs(tmp_path: Path) -> None:
                     assert stream.read() == b"hello"
         assert LISTENING.match(server.out)
         assert "Traceback" not in server.err
+
+
+def test_its_asyncio_echo_runs(tmp_path: Path) -> None:
+    program = tmp_path / "asyncio_echo.py"
+    program.write_text(blocks("python")[1], encoding="utf-8")
+    command = [sys.executable, "-W", "error", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "b'hello'\n", "")
 
 
 def test_its_two_commands_are_those_of_contributing() -> None:
@@ -89,4 +100,4 @@ def test_its_links_lead_somewhere() -> None:
 
 
 def test_it_is_short() -> None:
-    assert len(text().splitlines()) < 150
+    assert len(text().splitlines()) < 180
