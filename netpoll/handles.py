@@ -194,9 +194,11 @@ def require_file(handle: Any) -> None:
 
 def require_pollable(handle: Any) -> None:
     """As `require_socket`; on POSIX also what else can be ready: a pipe, a terminal."""
-    if os.name == "nt" or isinstance(handle, socket.socket):
+    if isinstance(handle, socket.socket):
         require_socket(handle)
         return
+    if os.name == "nt":
+        require_socket(handle)
     require_handle(handle)
     if stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
         raise nt.make_exception(

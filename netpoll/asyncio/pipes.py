@@ -7,7 +7,6 @@ A handle that was opened for overlapped operations is read and written by them. 
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from asyncio import transports
 from collections import deque
@@ -46,19 +45,20 @@ class Handle:
 
     def _overlapped_file(self) -> File | None:
         """A handle of our own for the pipe, associated; `None` if it knows no such operations."""
-        if sys.platform != "win32":
-            raise RuntimeError("elsewhere pipes are watched for readiness")
         import _winapi
         import msvcrt
         from asyncio import windows_utils
 
+        # declared on Windows only
+        api: Any = _winapi
+        crt: Any = msvcrt
         utils: Any = windows_utils
 
         number = self._pipe.fileno()
         if not isinstance(self._pipe, (utils.PipeHandle, File)):
-            number = msvcrt.get_osfhandle(number)
-        this = _winapi.GetCurrentProcess()
-        own = _winapi.DuplicateHandle(this, number, this, 0, False, _winapi.DUPLICATE_SAME_ACCESS)
+            number = crt.get_osfhandle(number)
+        this = api.GetCurrentProcess()
+        own = api.DuplicateHandle(this, number, this, 0, False, api.DUPLICATE_SAME_ACCESS)
         file = File(own, "<pipe>", has_offsets=False)
         try:
             self._loop.port.associate(file)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import heapq
 from asyncio import events
 from contextvars import Context, copy_context
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from netpoll.asyncio.standard import LoopPart, describe_callback
 
@@ -22,6 +22,13 @@ class Soon(events.Handle):
 
     __slots__ = ()
 
+    if TYPE_CHECKING:
+        _context: Context
+        _loop: Any
+        _callback: Any
+        _repr: str | None
+        _source_traceback: Any
+
 
 _new = Soon.__new__
 
@@ -29,7 +36,9 @@ _new = Soon.__new__
 class Turns(LoopPart):
     """Part of `EventLoop`: runs callbacks, and takes completions in between."""
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> events.Handle:
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> events.Handle:
         """Call back in the next turn."""
         if self._debug or self._closed:
             return super().call_soon(callback, *args, context=context)
