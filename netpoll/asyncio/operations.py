@@ -31,8 +31,8 @@ class Wrapped:
     __slots__ = ("future", "operation")
 
     def __init__(self, operation: Overlapped[Any], future: asyncio.Future[Any]) -> None:
-        self.operation = operation
-        self.future = future
+        self.operation: Overlapped[Any] = operation
+        self.future: asyncio.Future[Any] = future
         future.add_done_callback(self._cancelled)
 
     def _cancelled(self, future: asyncio.Future[Any]) -> None:

@@ -79,8 +79,8 @@ class Watch:
     def __init__(self, loop: Readiness, number: int) -> None:
         self.loop = loop
         self.handle: Any = duplicate(number)
-        self.reader = Interest(self, selectors.EVENT_READ)
-        self.writer = Interest(self, selectors.EVENT_WRITE)
+        self.reader: Interest = Interest(self, selectors.EVENT_READ)
+        self.writer: Interest = Interest(self, selectors.EVENT_WRITE)
         try:
             loop.port.associate(self.handle)
         except BaseException:

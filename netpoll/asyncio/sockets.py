@@ -32,7 +32,7 @@ class Joined:
     __slots__ = ("cancelled", "late", "receive", "reference", "sending", "size", "view")
 
     def __init__(self, sock: socket.socket) -> None:
-        self.reference = weakref.ref(sock)
+        self.reference: weakref.ref[socket.socket] = weakref.ref(sock)
         self.late: deque[Any] = deque()
         """What cancelled receives and accepts have brought after all, in order."""
         self.cancelled: asyncio.Future[None] | None = None
@@ -41,9 +41,9 @@ class Joined:
         """Of `sock_recv`, to be started again."""
         self.view: memoryview | None = None
         """Its buffer."""
-        self.size = 0
+        self.size: int = 0
         """Its size."""
-        self.sending = 0
+        self.sending: int = 0
         """How many `sock_sendall` are waiting."""
 
 

@@ -119,7 +119,9 @@ class FileTransfer:
         if fd >= 0:
             os.close(fd)
 
-    __del__ = finalizer(close)
+    @finalizer
+    def __del__(self) -> None:
+        self.close()
 
     def send_on(self, sock: socket.socket) -> bool:
         """Send more, as long as nothing blocks and it is fair; whether that was all.
