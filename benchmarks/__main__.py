@@ -145,6 +145,7 @@ def measure(options: argparse.Namespace) -> int:
         summary_cells=[cell.name for cell in chosen_cells if cell.in_summary],
         baseline=options.baseline,
         kinds={cell.name: cell.kind for cell in chosen_cells},
+        partial=[subject.name for subject in chosen_subjects if subject.cells],
         skipped=skipped,
     )
     steps = settings.steps(chosen_cells, chosen_subjects)

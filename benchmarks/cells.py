@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 KIB = 1024
 MIB = 1024 * KIB
+GIB = 1024 * MIB
 SPARE_FILES = 100
 """Descriptors that a server or a load needs besides its connections."""
 
@@ -21,6 +22,7 @@ class Kind(StrEnum):
     COMPUTE = "compute"
     LATENCY = "latency"
     DATAGRAM = "datagram"
+    FILE = "file"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Cell:
     """Connections that are open and silent besides."""
     kind: Kind = Kind.ECHO
     reply: int = 0
-    """Bytes of the answer; 0 is an echo."""
+    """Bytes of the answer, which with files is one; 0 is an echo."""
     rate: int = 0
     """Messages a second, by the clock; 0 is the next one after each reply."""
     quick: bool = False
@@ -81,6 +83,8 @@ class Cell:
                 return f"{size}, {self.active:,} busy, a thread of the server computes"
             case Kind.DATAGRAM:
                 return f"UDP, {size} there and back, {self.active:,} peers"
+            case Kind.FILE:
+                return f"a file of {self.reply // MIB:,} MiB, from memory, for each byte"
             case Kind.LATENCY:
                 return f"{size}, {self.active:,} connections, {self.rate:,} messages a second"
 
@@ -109,6 +113,7 @@ CELLS = (
     Cell("idle10000", 64, 50, idle=10_000, kind=Kind.IDLE, target=True),
     Cell("compute-x100", 64, 100, kind=Kind.COMPUTE, quick=True, target=True),
     Cell("udp-x100", 64, 100, kind=Kind.DATAGRAM, quick=True, target=True),
+    Cell("sendfile-1GiB", 1, 1, kind=Kind.FILE, reply=GIB, quick=True, target=True),
     Cell("latency-x100", 64, 100, kind=Kind.LATENCY, rate=20_000, quick=True, target=True),
 )
 

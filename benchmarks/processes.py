@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -87,6 +87,21 @@ def raise_file_limit() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+@contextlib.contextmanager
+def file_in_memory(size: int) -> Iterator[str]:
+    """Make a file of that many bytes for the servers to open; it cannot outlive this process.
+
+    :raises OSError: not that much memory
+    """
+    assert sys.platform == "linux"
+    fd = os.memfd_create("netpoll-benchmark")
+    try:
+        os.posix_fallocate(fd, 0, size)  # pages of its own, as a file that has been read has them
+        yield f"/proc/{os.getpid()}/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -182,7 +197,16 @@ class Pair:
     :raises Failed: on the way up
     """
 
-    def __init__(self, subject: Subject, cell: Cell, placement: Placement) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        cell: Cell,
+        placement: Placement,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        :param environment: variables for the server
+        """
         self._children: list[_Child] = []
         self._cell = cell
         computes = cell.kind is Kind.COMPUTE
@@ -191,7 +215,7 @@ class Pair:
             self._server = self._start(
                 subject.command(cell.kind),
                 both if computes else {placement.server},
-                {COMPUTE: "1"} if computes else {},
+                {**(environment or {}), **({COMPUTE: "1"} if computes else {})},
             )
             port = self._server.read()["port"]
             before = self._server.memory()

@@ -34,7 +34,9 @@ def _summary(results: Results) -> str:
         other for other in dict.fromkeys((results.baseline, *REFERENCES)) if other in subjects
     ]
     rows = [
-        [name, *(spread(results.overall(name, other)) for other in others)] for name in subjects
+        [name, *(spread(results.overall(name, other)) for other in others)]
+        for name in subjects
+        if name not in results.partial
     ]
     rows = [row for row in rows if any(text != NOTHING for text in row[1:])]
     if not rows:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from benchmarks.cells import KIB, Kind
 from benchmarks.results import Results, Sample
+from benchmarks.subjects import FILE_BASELINE
 from benchmarks.tables import NOTHING, median, spread, table
 
 Column = tuple[str, Callable[[str], str]]
@@ -79,6 +80,15 @@ def _stream(results: Results, cell: str) -> list[Column]:
     ]
 
 
+def _files(results: Results, cell: str) -> list[Column]:
+    other = FILE_BASELINE
+    return [
+        (f"GB/s ÷ {other}", lambda name: spread(results.ratio(cell, name, other, rate))),
+        (f"CPU ÷ {other}", lambda name: spread(results.ratio(cell, name, other))),
+        *_stream(results, cell)[1:],
+    ]
+
+
 def _idle(results: Results, cell: str) -> list[Column]:
     return [
         (
@@ -121,10 +131,16 @@ HEADINGS: dict[Kind, tuple[str, str, Callable[[Results, str], list[Column]]]] = 
     Kind.DATAGRAM: ("Datagrams", "", _datagrams),
     Kind.STREAM_IN: ("Streaming to the server", "", _stream),
     Kind.STREAM_OUT: ("Streaming from the server", "", _stream),
+    Kind.FILE: (
+        "Files",
+        "One under way at a time; the load counts the bytes and does not copy them.",
+        _files,
+    ),
     Kind.IDLE: (
         "Idle connections",
         "Memory is what the server's resident set grew by. netpoll waits with a receive of zero "
-        "bytes on each connection; python-epoll has only the sockets.",
+        "bytes on each connection, or with one from a pool, which is part of the memory; "
+        "python-epoll has only the sockets.",
         _idle,
     ),
     Kind.COMPUTE: (

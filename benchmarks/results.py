@@ -84,6 +84,8 @@ class Results:
     baseline: str
     kinds: dict[str, str] = field(default_factory=dict)
     """By cell: what it is about; those that are not here are echo cells."""
+    partial: list[str] = field(default_factory=list)
+    """Subjects that are there for some cells only: the summary would not be one."""
     about: dict[str, str] = field(default_factory=dict)
     """By cell: what the load did, in words."""
     samples: list[Sample] = field(default_factory=list)

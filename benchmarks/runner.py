@@ -5,10 +5,11 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.cells import SPARE_FILES, Cell
-from benchmarks.processes import Failed, Pair, Placement
+from benchmarks.cells import SPARE_FILES, Cell, Kind
+from benchmarks.processes import Failed, Pair, Placement, file_in_memory
 from benchmarks.progress import Progress
 from benchmarks.results import Memory, Results, Sample
+from benchmarks.servers.common import FILE
 from benchmarks.subjects import Subject
 
 
@@ -26,7 +27,7 @@ class Settings:
     """Seconds of unmeasured traffic after each launch."""
 
     def steps(self, cells: Iterable[Cell], subjects: list[Subject]) -> int:
-        pairs = sum(subject.plays(cell.kind) for cell in cells for subject in subjects)
+        pairs = sum(subject.plays(cell) for cell in cells for subject in subjects)
         return pairs * self.launches * (1 + self.rounds)
 
 
@@ -50,7 +51,7 @@ def run(
             progress.advance(settings.steps([wanted], subjects))
             continue
         results.about[cell.name] = cell.about()
-        players = [subject for subject in subjects if subject.plays(cell.kind)]
+        players = [subject for subject in subjects if subject.plays(cell)]
         for launch in range(settings.launches):
             _run_launch(results, cell, players, settings, launch, placement, progress)
     results.complete = True
@@ -68,10 +69,13 @@ def _run_launch(
     """Start all the servers, which sleep while it is not their turn, and measure them in turn."""
     with contextlib.ExitStack() as stack:
         pairs: dict[str, Pair] = {}
+        environment = {}
+        if cell.kind is Kind.FILE:
+            environment[FILE] = stack.enter_context(file_in_memory(cell.reply))
         for subject in subjects:
             progress.say(f"{cell.name}: starting {subject.name}")
             try:
-                pair = stack.enter_context(Pair(subject, cell, placement))
+                pair = stack.enter_context(Pair(subject, cell, placement, environment))
                 pair.measure(settings.warmup)
                 pairs[subject.name] = pair
                 results.memory.append(Memory(cell.name, subject.name, pair.memory))

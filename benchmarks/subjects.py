@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from benchmarks import native
-from benchmarks.cells import Kind
+from benchmarks.cells import Cell, Kind
 
 BASELINE = "uvloop-protocol"
+FILE_BASELINE = "python-sendfile"
+"""What counts as 1 where files are sent: uvloop has no call for that."""
 STREAMS = {Kind.STREAM_IN: "in", Kind.STREAM_OUT: "out"}
+POOLED = ("16KiB-x1000", "idle10000")
+"""The cells where what a connection's own buffer costs can be seen."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +31,36 @@ class Subject:
     """The module or C file that streams; without one it has no part in such cells."""
     datagram: str = ""
     """The module that echoes datagrams, if it has a part in such cells."""
+    file: str = ""
+    """The module that sends files, if it has a part in such cells."""
     idle: str = ""
     """The module for idle connections, where that is another one."""
     kinds: tuple[Kind, ...] = tuple(Kind)
-    """The kinds of cells that it is there for."""
+    """The kinds of cells that it is there for, and..."""
+    cells: tuple[str, ...] = ()
+    """... their names, where it is there for some of them only."""
     extra: bool = False
     """Part of the full run only."""
     target: bool = False
     """Whether it is netpoll's, or netpoll has a target that names it."""
 
-    def plays(self, kind: Kind) -> bool:
-        """Return whether it has a part in cells of that kind."""
-        if (kind in STREAMS and not self.stream) or (kind is Kind.DATAGRAM and not self.datagram):
+    def plays(self, cell: Cell) -> bool:
+        """Return whether it has a part in that cell."""
+        kind = cell.kind
+        if kind in self._special() and not self._special()[kind]:
             return False
-        return kind in self.kinds and not (kind is Kind.COMPUTE and self.source)
+        if kind is Kind.COMPUTE and self.source:
+            return False
+        return kind in self.kinds and (not self.cells or cell.name in self.cells)
+
+    def _special(self) -> dict[Kind, str]:
+        """The modules for cells that not every subject has a part in."""
+        return {
+            Kind.STREAM_IN: self.stream,
+            Kind.STREAM_OUT: self.stream,
+            Kind.DATAGRAM: self.datagram,
+            Kind.FILE: self.file,
+        }
 
     def command(self, kind: Kind = Kind.ECHO) -> list[str]:
         """Return the command line that starts it.
@@ -51,11 +71,9 @@ class Subject:
             if kind in STREAMS:
                 return [str(native.build(self.stream)), STREAMS[kind]]
             return [str(native.build(self.source))]
-        module, arguments = self.module, self.arguments
+        module, arguments = self._special().get(kind, self.module), self.arguments
         if kind in STREAMS:
-            module, arguments = self.stream, (*arguments, STREAMS[kind])
-        elif kind is Kind.DATAGRAM:
-            module = self.datagram
+            arguments = (*arguments, STREAMS[kind])
         elif kind is Kind.IDLE and self.idle:
             module = self.idle
         return [sys.executable, "-m", f"benchmarks.servers.{module}", *arguments]
@@ -65,7 +83,7 @@ class Subject:
         if self.package and importlib.util.find_spec(self.package) is None:
             cure = f"{sys.executable} -m pip install {self.package}"
             return f"{self.package} is not installed: {cure}"
-        if self.module == "netpoll_echo":
+        if self.module.startswith("netpoll_"):
             return _backend_obstacle(self.arguments[0])
         try:
             self.command()
@@ -94,7 +112,20 @@ def _netpoll(backend: str) -> Subject:
         (backend,),
         stream="stream_netpoll",
         datagram="datagram_netpoll",
+        file="file_netpoll",
         idle="netpoll_idle",
+        target=True,
+    )
+
+
+def _netpoll_pool(backend: str) -> Subject:
+    return Subject(
+        f"netpoll-{backend}-pool",
+        f"netpoll, {backend} backend, receives from a BufferPool",
+        "netpoll_pool",
+        (backend,),
+        cells=POOLED,
+        extra=True,
         target=True,
     )
 
@@ -111,6 +142,7 @@ def _asyncio_like(
         package=loop if loop != "asyncio" else "",
         stream="" if style == "streams" else f"stream_{style}",
         datagram="datagram_protocol" if style == "protocol" and loop != "rloop" else "",
+        file="file_asyncio" if loop == "asyncio" and style == "sock" else "",
         extra=extra,
         target=target,
     )
@@ -123,6 +155,8 @@ SOCK = "loop.sock_recv_into and sock_sendall"
 SUBJECTS = (
     _netpoll("io_uring"),
     _netpoll("selectors"),
+    _netpoll_pool("io_uring"),
+    _netpoll_pool("selectors"),
     _asyncio_like("asyncio", "protocol", PROTOCOL),
     _asyncio_like("asyncio", "streams", STREAM_API),
     _asyncio_like("asyncio", "sock", SOCK, target=True),
@@ -144,6 +178,14 @@ SUBJECTS = (
         "Python sockets in a dict: the floor of memory",
         "python_epoll",
         kinds=(Kind.IDLE,),
+        target=True,
+    ),
+    Subject(
+        FILE_BASELINE,
+        "socket.sendfile of a blocking socket",
+        "file_socket",
+        file="file_socket",
+        kinds=(Kind.FILE,),
         target=True,
     ),
     Subject(

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 from benchmarks.cells import KIB
 from benchmarks.results import Results, Sample, Spread
+from benchmarks.subjects import FILE_BASELINE
 from benchmarks.tables import NOTHING, spread, table
 
 IO_URING = "netpoll-io_uring"
 SELECTORS = "netpoll-selectors"
+POOL = "netpoll-io_uring-pool"
+SELECTORS_POOL = "netpoll-selectors-pool"
 SMALL = tuple(f"{size}-x{count}" for size in ("64B", "1KiB") for count in (10, 100, 1000))
 SINGLE = ("64B-x1", "1KiB-x1")
 
@@ -60,17 +63,21 @@ TARGETS = (
     Target("UDP echo", ("udp-x100",), IO_URING, "uvloop-protocol", 0.9),
     Target("churn", ("churn-x100",), IO_URING, "uvloop-protocol", 1.0),
     Target("streaming in", ("stream-in-x10",), IO_URING, "uvloop-protocol", 1.0),
+    Target("sendfile", ("sendfile-1GiB",), IO_URING, FILE_BASELINE, 1.0, at_least=True),
+    Target("sendfile", ("sendfile-1GiB",), SELECTORS, FILE_BASELINE, 1.0, at_least=True),
     Target("streaming out", ("stream-out-x10",), IO_URING, "uvloop-protocol", 1.0),
     Target("64 B and 1 KiB, x10 to x1000", SMALL, SELECTORS, "uvloop-protocol", 1.10),
 )
 IDLE = "idle10000"
 BARE = "python-epoll"
-MOST_MEMORY = 2 * KIB
+MEMORY = {IO_URING: 2 * KIB, POOL: 1.5 * KIB, SELECTORS_POOL: 1.5 * KIB}
+"""Bytes of a connection, at most."""
 
 
 def render(results: Results) -> str:
     """Return the table, without what was not measured; empty where nothing was."""
-    rows = [each.row(results) for each in TARGETS] + [_memory_row(results)]
+    rows = [each.row(results) for each in TARGETS]
+    rows += [_memory_row(results, subject, most) for subject, most in MEMORY.items()]
     rows = [row for row in rows if row[-1] != NOTHING]
     if not rows:
         return ""
@@ -81,10 +88,10 @@ def render(results: Results) -> str:
     )
 
 
-def _memory_row(results: Results) -> list[str]:
+def _memory_row(results: Results, subject: str, most: float) -> list[str]:
     """A connection's memory, less that of a server with nothing but sockets."""
-    own = results.connection_memory(IDLE, IO_URING)
+    own = results.connection_memory(IDLE, subject)
     bare = results.connection_memory(IDLE, BARE)
     measured = f"{(own.median - bare.median) / KIB:.2f} KiB" if own and bare else NOTHING
-    what = f"{IO_URING} less {BARE}, memory of a connection"
-    return [what, "idle", f"≤ {MOST_MEMORY / KIB:.2f} KiB", measured]
+    what = f"{subject} less {BARE}, memory of a connection"
+    return [what, "idle", f"≤ {most / KIB:.2f} KiB", measured]

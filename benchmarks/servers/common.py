@@ -19,6 +19,8 @@ BLOCK = 1024 * 1024
 """... bytes that answer one byte, or that one byte answers, where a server streams."""
 COMPUTE = "NETPOLL_BENCHMARK_COMPUTE"
 """The environment variable that asks for a computing thread besides."""
+FILE = "NETPOLL_BENCHMARK_FILE"
+"""The environment variable that names the file to send."""
 
 PR_SET_PDEATHSIG = 1
 

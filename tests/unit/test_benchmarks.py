@@ -17,12 +17,14 @@ if not BENCHMARKS.exists():
     pytest.skip("the benchmark is not part of what is installed here", allow_module_level=True)
 
 OWN, BASE = "netpoll-io_uring", "uvloop-protocol"
-ECHO, STREAM, IDLE, COMPUTE, LATENCY = (
+POOL, SENDFILE = "netpoll-io_uring-pool", "python-sendfile"
+ECHO, STREAM, IDLE, COMPUTE, LATENCY, FILE = (
     "64B-x10",
     "stream-in-x10",
     "idle10000",
     "compute-x100",
     "latency-x100",
+    "sendfile-1GiB",
 )
 
 
@@ -41,11 +43,18 @@ def run(module: Any) -> Any:
     made = results.Results(
         environment={"date": "today", "CPU": "a slow one"},
         settings={"rounds": 2},
-        subjects=[OWN, BASE, "python-epoll"],
-        cells=[ECHO, STREAM, IDLE, COMPUTE, LATENCY],
+        subjects=[OWN, POOL, BASE, "python-epoll", SENDFILE],
+        cells=[ECHO, STREAM, IDLE, COMPUTE, LATENCY, FILE],
         summary_cells=[ECHO],
         baseline=BASE,
-        kinds={STREAM: "stream-in", IDLE: "idle", COMPUTE: "compute", LATENCY: "latency"},
+        kinds={
+            STREAM: "stream-in",
+            IDLE: "idle",
+            COMPUTE: "compute",
+            LATENCY: "latency",
+            FILE: "file",
+        },
+        partial=[POOL],
         about={IDLE: "9,000 idle besides"},
         complete=True,
     )
@@ -53,6 +62,10 @@ def run(module: Any) -> Any:
         costs_of = {OWN: (0.008, 0.010), BASE: (0.010, 0.010)}
         if cell == IDLE:
             costs_of["python-epoll"] = (0.010, 0.010)
+        elif cell == FILE:
+            costs_of = {OWN: (0.008, 0.010), SENDFILE: (0.005, 0.005)}
+        elif cell == ECHO:
+            costs_of[POOL] = (0.020, 0.020)
         for subject, costs in costs_of.items():
             made.samples += [
                 results.Sample(
@@ -69,6 +82,7 @@ def run(module: Any) -> Any:
             ]
     made.memory = [
         results.Memory(IDLE, OWN, 2048.0),
+        results.Memory(IDLE, POOL, 1536.0),
         results.Memory(IDLE, BASE, 1024.0),
         results.Memory(IDLE, "python-epoll", 512.0),
     ]
@@ -92,11 +106,14 @@ def test_the_report_has_a_table_for_each_kind_of_cell(run: Any, module: Any) -> 
     assert rows(tables, f"CPU time per message, {BASE} = 1")[ECHO] == [
         "1.00 (1.00–1.00)",
         "0.90 (0.80–1.00)",
+        "2.00 (2.00–2.00)",
     ]
     # 1,000 messages of a megabyte are a gigabyte, in half a second
     assert rows(tables, "Streaming to the server")[OWN][1:] == ["0.009", "2.00"]
     assert rows(tables, "Idle connections")[OWN][0] == "2.00"
     assert "9,000 idle besides" in tables
+    assert rows(tables, "Files")[OWN] == ["1.00 (1.00–1.00)", "1.80 (1.60–2.00)", "0.009", "2.00"]
+    assert BASE not in rows(tables, "Files")
     assert rows(tables, "A computing thread")[OWN][:2] == ["1.00 (1.00–1.00)", "2,000"]
     assert rows(tables, "Latency")[OWN][:2] == ["20 (20–20)", "70 (70–71)"]
     assert "interrupted" not in tables
@@ -107,6 +124,7 @@ def test_a_subject_without_a_part_in_a_table_is_left_out(run: Any, module: Any) 
     assert "python-epoll" in rows(tables, "Idle connections")
     assert "python-epoll" not in rows(tables, "Latency")
     assert "python-epoll" not in rows(tables, "Overall")
+    assert POOL not in rows(tables, "Overall")  # it was there for some of the cells only
 
 
 def test_targets_stand_beside_what_was_measured(run: Any, module: Any) -> None:
@@ -118,7 +136,10 @@ def test_targets_stand_beside_what_was_measured(run: Any, module: Any) -> None:
         "≥ 1.30",
         "1.00 (1.00–1.00)",
     ]
-    assert table[f"{OWN} less python-epoll, memory of a connection"][-1] == "1.50 KiB"
+    memory = "less python-epoll, memory of a connection"
+    assert table[f"{OWN} {memory}"] == ["idle", "≤ 2.00 KiB", "1.50 KiB"]
+    assert table[f"{POOL} {memory}"] == ["idle", "≤ 1.50 KiB", "1.00 KiB"]
+    assert table[f"{OWN} ÷ {SENDFILE}, messages/s"][0] == "sendfile"
     assert not any("trio" in name for name in table)  # nobody measured it
 
 
@@ -159,3 +180,29 @@ def test_fewer_idle_connections_where_files_are_scarce(module: Any) -> None:
     assert idle.within(20_000) is idle
     assert echo.within(limit) is None
     assert echo.within(2000) is echo
+
+
+def test_each_cell_has_the_subjects_that_can_do_it(module: Any) -> None:
+    players = {
+        cell.name: {subject.name for subject in module(".subjects").SUBJECTS if subject.plays(cell)}
+        for cell in module(".cells").CELLS
+    }
+    own = {OWN, "netpoll-selectors"}
+    pools = {f"{name}-pool" for name in own}
+    assert players[FILE] == {*own, "asyncio-sock", SENDFILE}
+    assert pools | {BASE, "c-epoll"} <= players[IDLE] & players["16KiB-x1000"]
+    assert "python-epoll" in players[IDLE] - players["16KiB-x1000"]
+    for name, subjects in players.items():
+        assert own <= subjects
+        assert name in ("16KiB-x1000", IDLE) or not pools & subjects
+        assert (SENDFILE in subjects) == (name == FILE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the benchmark is for Linux")
+def test_the_file_to_send_ends_with_its_context(module: Any) -> None:
+    size = 1 << 20
+    with module(".processes").file_in_memory(size) as path:
+        assert Path(path).read_bytes() == bytes(size)
+        blocks = Path(path).stat().st_blocks
+        assert blocks * 512 >= size  # a hole would cost less than a file that has been read
+    assert not Path(path).exists()
