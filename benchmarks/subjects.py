@@ -85,6 +85,8 @@ class Subject:
             return f"{self.package} is not installed: {cure}"
         if self.module.startswith("netpoll_"):
             return _backend_obstacle(self.arguments[0])
+        if self.arguments and self.arguments[0].startswith(OUR_LOOP):
+            return _backend_obstacle(self.arguments[0].removeprefix(OUR_LOOP))
         try:
             self.command()
         except native.CannotCompile as error:
@@ -148,6 +150,20 @@ def _asyncio_like(
     )
 
 
+def _on_netpoll(backend: str, style: str, about: str) -> Subject:
+    """The same on netpoll's loop."""
+    return Subject(
+        f"asyncio-on-{backend}-{style}",
+        f"netpoll.asyncio on {backend}, {about}",
+        f"asyncio_{style}",
+        (OUR_LOOP + backend,),
+        stream="" if style == "streams" else f"stream_{style}",
+        datagram="datagram_protocol" if style == "protocol" else "",
+        target=True,
+    )
+
+
+OUR_LOOP = "netpoll.asyncio:"
 PROTOCOL = "transports and a Protocol"
 STREAM_API = "streams"
 SOCK = "loop.sock_recv_into and sock_sendall"
@@ -157,11 +173,16 @@ SUBJECTS = (
     _netpoll("selectors"),
     _netpoll_pool("io_uring"),
     _netpoll_pool("selectors"),
-    _asyncio_like("asyncio", "protocol", PROTOCOL),
+    *(
+        _on_netpoll(backend, style, about)
+        for backend in ("io_uring", "selectors")
+        for style, about in (("protocol", PROTOCOL), ("streams", STREAM_API), ("sock", SOCK))
+    ),
+    _asyncio_like("asyncio", "protocol", PROTOCOL, target=True),
     _asyncio_like("asyncio", "streams", STREAM_API),
     _asyncio_like("asyncio", "sock", SOCK, target=True),
     _asyncio_like("uvloop", "protocol", PROTOCOL, target=True),
-    _asyncio_like("uvloop", "streams", STREAM_API, extra=True),
+    _asyncio_like("uvloop", "streams", STREAM_API, extra=True, target=True),
     _asyncio_like("uvloop", "sock", SOCK, target=True),
     _asyncio_like("rloop", "protocol", PROTOCOL, extra=True),
     Subject(

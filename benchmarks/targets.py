@@ -9,6 +9,7 @@ from benchmarks.tables import NOTHING, spread, table
 
 IO_URING = "netpoll-io_uring"
 SELECTORS = "netpoll-selectors"
+LOOP = "asyncio-on-"
 POOL = "netpoll-io_uring-pool"
 SELECTORS_POOL = "netpoll-selectors-pool"
 SMALL = tuple(f"{size}-x{count}" for size in ("64B", "1KiB") for count in (10, 100, 1000))
@@ -67,6 +68,15 @@ TARGETS = (
     Target("sendfile", ("sendfile-1GiB",), SELECTORS, FILE_BASELINE, 1.0, at_least=True),
     Target("streaming out", ("stream-out-x10",), IO_URING, "uvloop-protocol", 1.0),
     Target("64 B and 1 KiB, x10 to x1000", SMALL, SELECTORS, "uvloop-protocol", 1.10),
+    Target(
+        "64 B and 1 KiB, x10 to x1000", SMALL, f"{LOOP}io_uring-protocol", "uvloop-protocol", 1.0
+    ),
+    Target(
+        "64 B and 1 KiB, x10 to x1000", SMALL, f"{LOOP}selectors-protocol", "asyncio-protocol", 0.95
+    ),
+    Target("64 B and 1 KiB, x10 to x1000", SMALL, f"{LOOP}io_uring-streams", "uvloop-streams", 0.9),
+    Target("64 B and 1 KiB, x10 to x1000", SMALL, f"{LOOP}io_uring-sock", "uvloop-sock", 0.6),
+    Target("churn", ("churn-x100",), f"{LOOP}io_uring-protocol", "asyncio-protocol", 1.0),
 )
 IDLE = "idle10000"
 BARE = "python-epoll"
