@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import stat
@@ -17,7 +16,7 @@ from netpoll.files import File
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Generator
+    from collections.abc import Callable
     from typing import TypeGuard
 
     from netpoll.port import CompletionPort
@@ -67,9 +66,8 @@ _uses = _Uses()
 _lock = threading.Lock()
 
 
-@contextlib.contextmanager
-def claim(handle: Any, port: CompletionPort) -> Generator[None]:
-    """Associate a handle, within the block; undone if the block raises.
+def claim(handle: Any, port: CompletionPort, associate: Callable[[], object]) -> None:
+    """Associate a handle by calling `associate`; if that raises, it is as before.
 
     An association lasts as long as the handle (ASSOC-04), also when its port has been closed: a
     program that relies on anything else fails on Windows, so it shall fail everywhere.
@@ -84,7 +82,7 @@ def claim(handle: Any, port: CompletionPort) -> Generator[None]:
         if use is not None and _pending_elsewhere(handle, use, port):
             raise _taken(handle, "has operations pending that were started through another port")
         claimed = _Use(handle, port)
-        yield
+        associate()
         claimed.associated = True
         _uses.set(handle, claimed)
 

@@ -132,8 +132,7 @@ class CompletionPort(Operations):
             ASSOC-02)
         """
         require_handle(handle)
-        with claim(handle, self):
-            self._backend.associate(handle, key, skip_on_success)
+        claim(handle, self, lambda: self._backend.associate(handle, key, skip_on_success))
 
     def report_unreachable(self, sock: socket.socket, on: bool) -> None:
         """Whether receives on a UDP socket fail where an earlier datagram found no port, with 1234

@@ -41,8 +41,8 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
         super().__init__(loop, sock, protocol, extra, None, None)
         self._address = address
         self._buffer: memoryview | None = None
-        self._receive_operation = Operation[Any](self._received)
-        self._send_operation = Operation[Any](self._sent)
+        self._receive_operation: Operation[Any] = Operation(self._received)
+        self._send_operation: Operation[Any] = Operation(self._sent)
         self._sending = False
         self._unsent: deque[tuple[bytes, Any]] = deque()
         self._unsent_size = 0

@@ -93,7 +93,7 @@ class Handle:
             told(completion.transferred, completion.exception())
 
         try:
-            method(self._file, buffer, overlapped=Operation[int](ended))
+            method(self._file, buffer, overlapped=Operation(ended))
         except OSError as error:
             self._loop.call_soon(told, 0, error)
 

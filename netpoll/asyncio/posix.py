@@ -41,7 +41,7 @@ class System(SystemLoop):
                 transport._process_exited(completion.result())
 
         # a pidfd: no thread, and no SIGCHLD handler that must be shared
-        self.port.wait(transport._proc, overlapped=Operation[int](ended))
+        self.port.wait(transport._proc, overlapped=Operation(ended))
         try:
             await waiter
         except (SystemExit, KeyboardInterrupt):

@@ -34,7 +34,7 @@ class Interest:
     def __init__(self, watch: Watch, event: int) -> None:
         self._watch = watch
         self._event = event
-        self._operation = Operation[int](self._ended)
+        self._operation: Operation[int] = Operation(self._ended)
         self._armed = False
         self.callback: events.Handle | None = None
 

@@ -26,7 +26,7 @@ class Acceptor:
         self._loop = loop
         self._listener = listener
         self._serve = serve
-        self._operation = Operation[Any](self._accepted)
+        self._operation: Operation[Any] = Operation(self._accepted)
         self._limit = limit
         self._stopped = False
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Joined:
     """A socket that belongs to the loop's port."""
 
-    __slots__ = ("cancelled", "late", "receive", "reference", "sending", "size", "view")
+    __slots__ = ("cancelled", "late", "receive", "reference", "sending")
 
     def __init__(self, sock: socket.socket) -> None:
         self.reference: weakref.ref[socket.socket] = weakref.ref(sock)
@@ -38,11 +38,7 @@ class Joined:
         self.cancelled: asyncio.Future[None] | None = None
         """Done when the cancelled operation has ended."""
         self.receive: Operation[int] | None = None
-        """Of `sock_recv`, to be started again."""
-        self.view: memoryview | None = None
-        """Its buffer."""
-        self.size: int = 0
-        """Its size."""
+        """Of `sock_recv` and `sock_recv_into`, to be started again."""
         self.sending: int = 0
         """How many `sock_sendall` are waiting."""
 
@@ -64,41 +60,57 @@ class Sockets(LoopPart):
             data = await self._late_data(joined, n, sock)
             if data is not None:
                 return data[0]
-        operation, view = joined.receive, joined.view
-        if operation is not None and view is not None and joined.size == n:
-            joined.receive = None  # nobody else uses it meanwhile
-            self.port.resubmit(operation)
-        else:
-            operation = Operation[int](Awaiting())
-            view = self._slots.take()[:n] if 0 < n <= SIZE else memoryview(bytearray(n))
-            joined.size = n
-            self.port.recv_into(sock, view, overlapped=operation)
+        operation, view = self._start_receive(sock, joined, n)
         if not operation.done:
-            # _end_of() in place: one coroutine less is a tenth of the time
+            # _end_of() in place, here and below: a coroutine less is a tenth of the time
             future = operation.context.future = self.create_future()
             try:
                 await future
             except asyncio.CancelledError:
                 self._give_up(operation, joined, lambda size: (bytes(view[:size]), None))
                 raise
-        joined.receive, joined.view = operation, view
+        joined.receive = operation
         return view[: operation.transferred].tobytes()
 
     async def sock_recv_into(self, sock: socket.socket, buf: Buffer) -> int:
         joined = self._join(sock)
         if joined is None:
             return await super().sock_recv_into(sock, buf)
-        view = memoryview(buf).cast("B")
+        target = memoryview(buf).cast("B")
         if joined.cancelled is not None or joined.late:
-            data = await self._late_data(joined, len(view), sock)
+            data = await self._late_data(joined, len(target), sock)
             if data is not None:
-                view[: len(data[0])] = data[0]
+                target[: len(data[0])] = data[0]
                 return len(data[0])
-        operation = Operation[int](_nobody)
-        self.port.recv_into(sock, view, overlapped=operation)
+        # By way of a buffer of ours, which stays pinned: to pin the caller's costs more than to
+        # copy 64 KiB, and the operation would keep it pinned after the call.
+        operation, view = self._start_receive(sock, joined, min(len(target), SIZE))
         if not operation.done:
-            await self._end_of(operation, joined, lambda size: (bytes(view[:size]), None))
-        return operation.result()
+            future = operation.context.future = self.create_future()
+            try:
+                await future
+            except asyncio.CancelledError:
+                self._give_up(operation, joined, lambda size: (bytes(view[:size]), None))
+                raise
+        joined.receive = operation
+        size = operation.transferred
+        target[:size] = view[:size]
+        return size
+
+    def _start_receive(
+        self, sock: socket.socket, joined: Joined, size: int
+    ) -> tuple[Operation[int], memoryview]:
+        """Start a receive of at most `size` bytes: that of the last call again if it was such a
+        one."""
+        operation = joined.receive
+        if operation is not None and len(operation.buffers) == size:
+            joined.receive = None  # nobody else uses it meanwhile
+            self.port.resubmit(operation)
+            return operation, operation.buffers
+        operation = Operation(Awaiting())
+        view = self._slots.take()[:size] if 0 < size <= SIZE else memoryview(bytearray(size))
+        self.port.recv_into(sock, view, overlapped=operation)
+        return operation, view
 
     async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
         joined = self._join(sock)
@@ -129,7 +141,7 @@ class Sockets(LoopPart):
                 return len(data[0]), data[1]
         if sys.platform == "win32" and not sock.getsockname()[1]:
             sock.bind(("", 0))  # WSARecvFrom refuses a socket that has no address (10022)
-        operation = Operation[Any](_nobody)
+        operation: Operation[Any] = Operation(_nobody)
         self.port.recvfrom_into(sock, view, overlapped=operation)
         if not operation.done:
             await self._end_of(operation, joined, lambda value: (bytes(view[: value[0]]), value[1]))
@@ -154,7 +166,7 @@ class Sockets(LoopPart):
             if sent == len(view):
                 return
             view = memoryview(view)[sent:]
-        operation = Operation[int](_nobody)
+        operation: Operation[int] = Operation(_nobody)
         self.port.send(sock, view, overlapped=operation)
         if not operation.done:
             joined.sending += 1
@@ -172,7 +184,7 @@ class Sockets(LoopPart):
                 return sock.sendto(data, address)
             except (BlockingIOError, InterruptedError):
                 pass
-        operation = Operation[int](_nobody)
+        operation: Operation[int] = Operation(_nobody)
         self.port.sendto(sock, data, address, overlapped=operation)
         if not operation.done:
             joined.sending += 1
@@ -193,7 +205,7 @@ class Sockets(LoopPart):
         if joined.late:
             late: tuple[socket.socket, Any] = joined.late.popleft()
             return late
-        operation = Operation[tuple[socket.socket, Any]](_nobody)
+        operation: Operation[tuple[socket.socket, Any]] = Operation(_nobody)
         self.port.accept(sock, overlapped=operation)
         if not operation.done:
             await self._end_of(operation, joined, lambda value: value)
@@ -211,7 +223,7 @@ class Sockets(LoopPart):
         if sock.type != socket.SOCK_STREAM:
             sock.connect(address)  # waits for nothing
             return
-        operation = Operation[None](_nobody)
+        operation: Operation[None] = Operation(_nobody)
         try:
             self.port.connect(sock, address, overlapped=operation)
             if not operation.done:
@@ -246,7 +258,7 @@ class Sockets(LoopPart):
         length = max(size - offset, 0) if count is None else min(count, max(size - offset, 0))
         if not length:
             return 0
-        operation = Operation[int](_nobody)
+        operation: Operation[int] = Operation(_nobody)
         try:
             self.port.sendfile(sock, file, offset=offset, count=length, overlapped=operation)
         except ConnectionError:

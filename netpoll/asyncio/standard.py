@@ -5,7 +5,7 @@ at when a new Python comes. All of them are the same from CPython 3.11 to 3.15.
 from __future__ import annotations
 
 import asyncio
-from asyncio import base_events, constants, format_helpers, futures, protocols, transports
+from asyncio import constants, format_helpers, futures, protocols, transports
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,12 +60,10 @@ else:
     LoopPart = object
     FlowControl = transports._FlowControlMixin
 
-_base_events: Any = base_events
 _futures: Any = futures
 _protocols: Any = protocols
 _format_helpers: Any = format_helpers
 
-set_nodelay: Callable[[socket.socket], None] = _base_events._set_nodelay
 set_result_unless_cancelled: Callable[[Any, Any], None] = _futures._set_result_unless_cancelled
 feed_buffered: Callable[[Any, bytes], None] = _protocols._feed_data_to_buffered_proto
 BYTES = (bytes, bytearray, memoryview)

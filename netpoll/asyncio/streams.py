@@ -15,7 +15,6 @@ from netpoll.asyncio.standard import (
     TRY_NATIVE_SENDFILE,
     WRITES_BEFORE_WARNING,
     feed_buffered,
-    set_nodelay,
     set_result_unless_cancelled,
 )
 from netpoll.asyncio.transports import SocketTransport
@@ -50,7 +49,7 @@ class StreamTransport(SocketTransport, transports.Transport):
     ) -> None:
         self._buffered = False
         super().__init__(loop, sock, protocol, extra, server, context)
-        self._receive_operation = Operation[int](self._received)
+        self._receive_operation: Operation[int] = Operation(self._received)
         self._slot: Any = None
         """What receives are for, unless the protocol has a buffer of its own."""
         self._buffer: Any = None
@@ -59,7 +58,8 @@ class StreamTransport(SocketTransport, transports.Transport):
         """Data that came while reading was paused."""
         self._ended = False
         """Whether the end of the stream, or `eof_received`, has been told."""
-        self._send_operation = Operation[int](self._sent)
+        self._send_operation: Operation[int] | None = None
+        """Made when a write does not fit: most connections never need it."""
         self._sending = 0
         """Bytes in the send that is pending."""
         self._unsent: deque[bytes | memoryview] = deque()
@@ -67,7 +67,7 @@ class StreamTransport(SocketTransport, transports.Transport):
         """With what is being sent."""
         self._eof = False
         self._empty_waiter: Any = None
-        set_nodelay(sock)
+        send_at_once(sock)
         self._call_soon(self._protocol.connection_made, self)
         # only start reading when connection_made() has been called
         self._call_soon(self._receive)
@@ -250,6 +250,8 @@ class StreamTransport(SocketTransport, transports.Transport):
             parts.append(part)
             size += len(part)
         operation = self._send_operation
+        if operation is None:
+            operation = self._send_operation = Operation(self._sent)
         self._sending = size
         try:
             self._port.send(self._sock, parts if len(parts) > 1 else parts[0], overlapped=operation)
@@ -262,6 +264,7 @@ class StreamTransport(SocketTransport, transports.Transport):
 
     def _sent(self, completion: Completion | None) -> None:
         size, self._sending = self._sending, 0
+        assert self._send_operation is not None
         self._send_operation.release()
         if self._conn_lost:
             self._end_if_idle()
@@ -315,7 +318,7 @@ class StreamTransport(SocketTransport, transports.Transport):
     def _drop_unsent(self) -> None:
         self._unsent.clear()
         self._unsent_size = 0
-        if self._sending:
+        if self._sending and self._send_operation is not None:
             self._send_operation.cancel()
 
     def _call_connection_lost(self, error: BaseException | None) -> None:
@@ -343,3 +346,10 @@ class StreamTransport(SocketTransport, transports.Transport):
 
     def _reset_empty_waiter(self) -> None:
         self._empty_waiter = None
+
+
+def send_at_once(sock: socket.socket) -> None:
+    """No Nagle algorithm, as in every asyncio loop. Tried and not asked for: `sock.family` and
+    `sock.type` make an enum each, for a microsecond."""
+    with contextlib.suppress(OSError):  # a Unix socket, or one that is closed already
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

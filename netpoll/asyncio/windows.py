@@ -41,7 +41,7 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
             if not completion.status:
                 self._process_exited(completion.result())
 
-        loop.port.wait(self._proc, overlapped=Operation[int](ended))
+        loop.port.wait(self._proc, overlapped=Operation(ended))
 
 
 class System(SystemLoop):
