@@ -16,7 +16,6 @@ from netpoll.files import File
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
     from typing import TypeGuard
 
     from netpoll.port import CompletionPort
@@ -66,25 +65,49 @@ _uses = _Uses()
 _lock = threading.Lock()
 
 
-def claim(handle: Any, port: CompletionPort, associate: Callable[[], object]) -> None:
-    """Associate a handle by calling `associate`; if that raises, it is as before.
+class claim:
+    """Associate a handle, within the block; undone if the block raises.
 
     An association lasts as long as the handle (ASSOC-04), also when its port has been closed: a
     program that relies on anything else fails on Windows, so it shall fail everywhere.
 
+    Not a generator, which costs each connection a microsecond more.
+
     :raises AlreadyAssociated: some port has it (ASSOC-01), or another port has operations pending
         on it
     """
-    with _lock:
-        use = _uses.get(handle)
-        if use is not None and use.associated:
-            raise _taken(handle, "belongs to a completion port already, for as long as it is open")
-        if use is not None and _pending_elsewhere(handle, use, port):
-            raise _taken(handle, "has operations pending that were started through another port")
-        claimed = _Use(handle, port)
-        associate()
-        claimed.associated = True
-        _uses.set(handle, claimed)
+
+    __slots__ = ("_handle", "_port")
+
+    def __init__(self, handle: Any, port: CompletionPort) -> None:
+        self._handle: Any = handle
+        self._port: CompletionPort = port
+
+    def __enter__(self) -> None:
+        handle, port = self._handle, self._port
+        _lock.acquire()
+        try:
+            use = _uses.get(handle)
+            if use is not None and use.associated:
+                raise _taken(
+                    handle, "belongs to a completion port already, for as long as it is open"
+                )
+            if use is not None and _pending_elsewhere(handle, use, port):
+                raise _taken(
+                    handle, "has operations pending that were started through another port"
+                )
+        except BaseException:
+            _lock.release()
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                claimed = _Use(self._handle, self._port)
+                claimed.associated = True
+                _uses.set(self._handle, claimed)
+        finally:
+            _lock.release()
 
 
 def note_use(handle: Any, port: CompletionPort) -> None:

@@ -132,7 +132,8 @@ class CompletionPort(Operations):
             ASSOC-02)
         """
         require_handle(handle)
-        claim(handle, self, lambda: self._backend.associate(handle, key, skip_on_success))
+        with claim(handle, self):
+            self._backend.associate(handle, key, skip_on_success)
 
     def report_unreachable(self, sock: socket.socket, on: bool) -> None:
         """Whether receives on a UDP socket fail where an earlier datagram found no port, with 1234
