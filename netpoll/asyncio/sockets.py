@@ -102,12 +102,12 @@ class Sockets(LoopPart):
     ) -> tuple[Operation[int], memoryview]:
         """Start a receive of at most `size` bytes: that of the last call again if it was such a
         one."""
-        operation = joined.receive
-        if operation is not None and len(operation.buffers) == size:
+        last = joined.receive
+        if last is not None and len(last.buffers) == size:
             joined.receive = None  # nobody else uses it meanwhile
-            self.port.resubmit(operation)
-            return operation, operation.buffers
-        operation = Operation(Awaiting())
+            self.port.resubmit(last)
+            return last, last.buffers
+        operation: Operation[int] = Operation(Awaiting())
         view = self._slots.take()[:size] if 0 < size <= SIZE else memoryview(bytearray(size))
         self.port.recv_into(sock, view, overlapped=operation)
         return operation, view
