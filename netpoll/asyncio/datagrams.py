@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import transports
 from asyncio.log import logger
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
@@ -41,8 +42,10 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
         super().__init__(loop, sock, protocol, extra, None, None)
         self._address = address
         self._buffer: memoryview | None = None
-        self._receive_operation: Operation[Any] = Operation(self._received)
-        self._send_operation: Operation[Any] = Operation(self._sent)
+        self._receive_operation: Operation[Any] = Operation(
+            partial(self._context.run, self._received)
+        )
+        self._send_operation: Operation[Any] = Operation(partial(self._context.run, self._sent))
         self._sending = False
         self._unsent: deque[tuple[bytes, Any]] = deque()
         self._unsent_size = 0

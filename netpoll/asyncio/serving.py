@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from asyncio import constants, trsock
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
@@ -26,7 +28,7 @@ class Acceptor:
         self._loop = loop
         self._listener = listener
         self._serve = serve
-        self._operation: Operation[Any] = Operation(self._accepted)
+        self._operation: Operation[Any] = Operation(partial(copy_context().run, self._accepted))
         self._limit = limit
         self._stopped = False
 

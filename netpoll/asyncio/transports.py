@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from asyncio import constants, sslproto, trsock
 from asyncio.log import logger
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from netpoll.asyncio.standard import FlowControl, LoopPart
@@ -51,7 +52,9 @@ class SocketTransport(FlowControl):
             self._port.associate(sock, skip_on_success=True)
         self._sock = sock
         self._sock_fd: int = sock.fileno()
-        self._context = context
+        # one for the life of the transport, as in uvloop: what the protocol sets in one callback it
+        # finds in the next
+        self._context: Context = copy_context() if context is None else context
         self._protocol_connected = False
         self.set_protocol(protocol)
         self._server = server
