@@ -5,11 +5,10 @@ from __future__ import annotations
 from asyncio import transports
 from asyncio.log import logger
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
-from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.operations import Operation, within
 from netpoll.asyncio.standard import BYTES, WRITES_BEFORE_WARNING, set_result_unless_cancelled
 from netpoll.asyncio.transports import SocketTransport
 from netpoll.pools import anonymous
@@ -42,10 +41,8 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
         super().__init__(loop, sock, protocol, extra, None, None)
         self._address = address
         self._buffer: memoryview | None = None
-        self._receive_operation: Operation[Any] = Operation(
-            partial(self._context.run, self._received)
-        )
-        self._send_operation: Operation[Any] = Operation(partial(self._context.run, self._sent))
+        self._receive_operation: Operation[Any] = Operation(within(self._context, self._received))
+        self._send_operation: Operation[Any] = Operation(within(self._context, self._sent))
         self._sending = False
         self._unsent: deque[tuple[bytes, Any]] = deque()
         self._unsent_size = 0

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from netpoll.asyncio.operations import Operation, Wrapped
+from netpoll.asyncio.operations import Operation, Wrapped, settle
 from netpoll.asyncio.readiness import Readiness
 from netpoll.asyncio.serving import Serving
 from netpoll.asyncio.slots import Slots
@@ -53,12 +53,14 @@ class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
     :param options: of the port and its backend
     """
 
+    _closed = True  # for the finalizer, if the port cannot be made
+
     def __init__(self, backend: str | None = None, **options: Any) -> None:
         self.port: CompletionPort = CompletionPort(backend, **options)
         """The loop's port. Start operations on it and await them with `wrap`; its packets are the
         loop's."""
         self._slots = Slots()
-        self._wrapped: dict[Overlapped[Any], Wrapped] = {}
+        self._wrapped: dict[Overlapped[Any], Wrapped[Any]] = {}
         self._watches = {}
         self._acceptors = {}
         self._joined = {}
@@ -83,23 +85,25 @@ class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
                         {"message": f"Exception at the end of {operation!r}", "exception": error}
                     )
             elif operation is not None:
-                wrapped = self._wrapped.pop(operation, None)
-                if wrapped is not None:
-                    wrapped(completion)
+                future = self._wrapped.pop(operation, None)
+                if future is not None:
+                    settle(future, completion)
 
-    def await_operation(self, operation: Overlapped[T], future: asyncio.Future[T]) -> None:
-        """Settle `future` when the packet of `operation` comes; see `wrap`."""
+    def future_of(self, operation: Overlapped[T]) -> asyncio.Future[T]:
+        """What `wrap` gives."""
         if operation._port is not self.port:
             raise ValueError(f"{operation!r} was not started on this loop's port")
         if operation in self._wrapped:
             raise RuntimeError(f"{operation!r} is awaited already")
-        if not operation._in_use:
-            if operation.exception() is None:
-                future.set_result(operation.result())
-            else:
-                future.set_exception(operation.exception() or OSError())
-            return
-        self._wrapped[operation] = Wrapped(operation, future)
+        future: Wrapped[T] = Wrapped(loop=self)
+        future.operation = operation
+        if operation._in_use:
+            self._wrapped[operation] = future
+        elif (error := operation.exception()) is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(operation.result())
+        return future
 
     def _write_to_self(self) -> None:
         # From any thread, and from signal handlers. A closed loop has nobody to wake.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from netpoll.errors import OperationAborted
@@ -10,6 +11,7 @@ from netpoll.overlapped import Overlapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
 
     from netpoll.overlapped import Completion
 
@@ -25,22 +27,26 @@ class Operation(Overlapped[T]):
         super().__init__(finished)
 
 
-class Wrapped:
-    """A future that a user's operation ends."""
+def within(
+    context: Context, finished: Callable[[Completion], object]
+) -> Callable[[Completion], object]:
+    """`finished`, called in `context`."""
+    run: Any = context.run
+    return partial(run, finished)
 
-    __slots__ = ("future", "operation")
 
-    def __init__(self, operation: Overlapped[Any], future: asyncio.Future[Any]) -> None:
-        self.operation: Overlapped[Any] = operation
-        self.future: asyncio.Future[Any] = future
-        future.add_done_callback(self._cancelled)
+class Wrapped(asyncio.Future[T]):
+    """A future that a user's operation ends. To cancel it cancels the operation at once: a callback
+    of the future's would come a turn later, and data before it."""
 
-    def _cancelled(self, future: asyncio.Future[Any]) -> None:
-        if future.cancelled():
-            self.operation.cancel()
+    operation: Overlapped[Any]
 
-    def __call__(self, completion: Completion) -> None:
-        settle(self.future, completion)
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel the future, and ask the operation to stop."""
+        if not super().cancel(msg):
+            return False
+        self.operation.cancel()
+        return True
 
 
 def settle(future: asyncio.Future[Any], completion: Completion) -> None:
@@ -74,6 +80,4 @@ def wrap(overlapped: Overlapped[T]) -> asyncio.Future[T]:
     loop = asyncio.get_running_loop()
     if not isinstance(loop, EventLoop):
         raise RuntimeError(f"the running loop is {loop!r}, not one of netpoll's: it has no port")
-    future: asyncio.Future[T] = loop.create_future()
-    loop.await_operation(overlapped, future)
-    return future
+    return loop.future_of(overlapped)

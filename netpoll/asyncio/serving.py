@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from asyncio import constants, trsock
 from contextvars import copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
-from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.operations import Operation, within
 from netpoll.asyncio.standard import LoopPart
 from netpoll.handles import port_of
 
@@ -28,7 +27,7 @@ class Acceptor:
         self._loop = loop
         self._listener = listener
         self._serve = serve
-        self._operation: Operation[Any] = Operation(partial(copy_context().run, self._accepted))
+        self._operation: Operation[Any] = Operation(within(copy_context(), self._accepted))
         self._limit = limit
         self._stopped = False
 

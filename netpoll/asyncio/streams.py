@@ -7,10 +7,9 @@ import socket
 from asyncio import protocols, transports
 from asyncio.log import logger
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.operations import Operation, within
 from netpoll.asyncio.standard import (
     BYTES,
     TRY_NATIVE_SENDFILE,
@@ -50,9 +49,7 @@ class StreamTransport(SocketTransport, transports.Transport):
     ) -> None:
         self._buffered = False
         super().__init__(loop, sock, protocol, extra, server, context)
-        self._receive_operation: Operation[int] = Operation(
-            partial(self._context.run, self._received)
-        )
+        self._receive_operation: Operation[int] = Operation(within(self._context, self._received))
         self._slot: Any = None
         """What receives are for, unless the protocol has a buffer of its own."""
         self._buffer: Any = None
@@ -254,7 +251,7 @@ class StreamTransport(SocketTransport, transports.Transport):
             size += len(part)
         operation = self._send_operation
         if operation is None:
-            operation = self._send_operation = Operation(partial(self._context.run, self._sent))
+            operation = self._send_operation = Operation(within(self._context, self._sent))
         self._sending = size
         try:
             self._port.send(self._sock, parts if len(parts) > 1 else parts[0], overlapped=operation)
