@@ -23,7 +23,7 @@ class ChildTransport(base_subprocess.BaseSubprocessTransport):
         if self._closed:
             return
         if not self._loop.is_closed():
-            super().__del__(_warn)  # type: ignore[misc, unused-ignore]
+            super().__del__(_warn)  # type: ignore[call-arg, unused-ignore]
             return
         # close() closes the pipes' transports, which would tell their protocols by way of the loop.
         # They close their own descriptors; what is left is the child.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
 from netpoll.asyncio.operations import Operation
-from netpoll.asyncio.standard import BYTES, WRITES_BEFORE_WARNING, set_result_unless_cancelled
 from netpoll.asyncio.sockets import bind_datagrams
+from netpoll.asyncio.standard import BYTES, WRITES_BEFORE_WARNING, set_result_unless_cancelled
 from netpoll.asyncio.transports import SocketTransport
 from netpoll.pools import anonymous
 

@@ -46,6 +46,7 @@ class System(SystemLoop):
     """Part of `EventLoop`: what this system has."""
 
     _wakeup: Wakeup | None = None
+    _signal_handlers: dict[int, Any]
 
     def add_signal_handler(  # type: ignore[override]
         self, sig: int, callback: Any, *args: Any
