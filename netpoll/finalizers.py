@@ -24,7 +24,7 @@ def finalizer(method: Callable[[T], None]) -> Callable[[T], None]:
     def __del__(self: T) -> None:
         try:
             method(self)
-        except (AttributeError, TypeError):
+        except (AttributeError, ImportError, TypeError):
             if not is_finalizing():
                 raise
 

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from netpoll.port import CompletionPort
 
 
+class OnlyPolled(socket.socket):
+    """A second handle of a socket, for nothing but polls.
+
+    On Windows all handles of a socket share its one association, so this one must not take it from
+    another port, or before another: AFD, which is what polls it, has handles of its own.
+    """
+
+
 class _Use:
     """Which port a handle is used with, and whether it is associated with it."""
 

@@ -28,7 +28,8 @@ from tools.wine.prefix import SERVER_CRASHED
 ROOT = Path(__file__).resolve().parent.parent
 WINE_PYTHON = [sys.executable, str(ROOT / "tools" / "wine_python.py")]
 
-WHOLE = ["tests/unit", "tests/backends", "tests/conformance", "tests/cli", "tests/stress"]
+WHOLE = ["tests/unit", "tests/backends", "tests/conformance", "tests/asyncio", "tests/cli"]
+WHOLE += ["tests/stress"]
 CONFORMANCE = ["tests/conformance", "--netpoll-backend=iocp"]
 PROCESSES = ["-n", "auto", "--dist", "worksteal"]
 INTERRUPTED = (2, 130, 137, 143)  # pytest's own code, and those of signals

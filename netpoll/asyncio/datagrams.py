@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
 from netpoll.asyncio.operations import Operation, within
+from netpoll.asyncio.sockets import bind_datagrams
 from netpoll.asyncio.standard import BYTES, WRITES_BEFORE_WARNING, set_result_unless_cancelled
 from netpoll.asyncio.transports import SocketTransport
 from netpoll.pools import anonymous
@@ -38,6 +39,7 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
         waiter: Any = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
+        bind_datagrams(sock)
         super().__init__(loop, sock, protocol, extra, None, None)
         self._address = address
         self._buffer: memoryview | None = None
@@ -182,6 +184,15 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
 
     def _is_busy(self) -> bool:
         return self._receiving or self._sending
+
+    def _call_connection_lost(self, error: BaseException | None) -> None:
+        try:
+            super()._call_connection_lost(error)
+        finally:
+            self._buffer = None
+            for operation in (self._receive_operation, self._send_operation):
+                operation.release()
+                operation.context = None  # which leads back to here: a cycle for the collector
 
     def _drop_unsent(self) -> None:
         self._unsent.clear()

@@ -117,6 +117,7 @@ class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
         if self.is_closed():
             return
         self._close_watches()
+        self._close_late()
         super().close()
         self._wrapped.clear()
 

@@ -4,9 +4,15 @@ readiness; and subprocesses that are waited for by an operation."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
 from asyncio import unix_events
 from typing import TYPE_CHECKING, Any
 
+from netpoll.asyncio.children import ChildTransport
 from netpoll.asyncio.operations import Operation
 from netpoll.asyncio.standard import SystemLoop
 
@@ -14,8 +20,68 @@ if TYPE_CHECKING:
     from netpoll.overlapped import Completion
 
 
+standard: Any = unix_events
+
+
+class SubprocessTransport(ChildTransport, standard._UnixSubprocessTransport):  # type: ignore[misc]
+    """A child process. The base sees to its standard input."""
+
+
+class Wakeup:
+    """The descriptor that is told of signals, which is one for the whole process."""
+
+    def __init__(self, own: int) -> None:
+        self._before = signal.set_wakeup_fd(own)
+        self._identity = os.fstat(self._before) if self._before >= 0 else None
+
+    def restore(self) -> None:
+        """Give it back to whoever had it, if that is still there."""
+        # its owner may have closed it, and the number may be another file's by now
+        with contextlib.suppress(OSError, ValueError):
+            if self._identity and os.path.samestat(self._identity, os.fstat(self._before)):
+                signal.set_wakeup_fd(self._before)
+
+
 class System(SystemLoop):
     """Part of `EventLoop`: what this system has."""
+
+    _wakeup: Wakeup | None = None
+    _signal_handlers: dict[int, Any]
+
+    def add_signal_handler(  # type: ignore[override]
+        self, sig: int, callback: Any, *args: Any
+    ) -> None:
+        """Call `callback` in the loop when the signal comes.
+
+        :raises ValueError: no signal, or one that cannot be caught
+        :raises RuntimeError: this is not the main thread
+        """
+        if self._wakeup is None and threading.current_thread() is threading.main_thread():
+            self._wakeup = Wakeup(self._csock.fileno())
+        try:
+            super().add_signal_handler(sig, callback, *args)
+        finally:
+            self._restore_wakeup()
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Back to what the system does; `False` if there was no handler."""
+        try:
+            return super().remove_signal_handler(sig)
+        finally:
+            self._restore_wakeup()
+
+    def _restore_wakeup(self) -> None:
+        """Without handlers the loop wants to know of no signals."""
+        if self._wakeup is not None and not self._signal_handlers:
+            self._wakeup.restore()
+            self._wakeup = None
+
+    def close(self) -> None:
+        """Close the loop and its port."""
+        if not self.is_running() and not sys.is_finalizing():
+            for sig in list(self._signal_handlers):
+                self.remove_signal_handler(sig)
+        super().close()
 
     async def _make_subprocess_transport(
         self,
@@ -30,8 +96,7 @@ class System(SystemLoop):
         **kwargs: Any,
     ) -> Any:
         waiter = self.create_future()
-        standard: Any = unix_events
-        transport = standard._UnixSubprocessTransport(
+        transport: Any = SubprocessTransport(
             self, protocol, args, shell, stdin, stdout, stderr, bufsize,
             waiter=waiter, extra=extra, **kwargs,
         )  # fmt: skip

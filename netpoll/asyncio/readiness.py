@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from netpoll.asyncio.operations import Operation
 from netpoll.asyncio.standard import LoopPart
+from netpoll.handles import OnlyPolled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,7 +171,7 @@ def duplicate(number: int) -> Any:
     :raises OSError: it is closed; or a regular file, which is always ready
     """
     if sys.platform == "win32":
-        return socket.socket(fileno=socket.dup(number))
+        return OnlyPolled(fileno=socket.dup(number))
     if stat.S_ISSOCK(os.fstat(number).st_mode):
         return socket.socket(fileno=os.dup(number))
     if stat.S_ISREG(os.fstat(number).st_mode):

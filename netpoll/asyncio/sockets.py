@@ -11,9 +11,11 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from netpoll import status as nt
 from netpoll.asyncio.operations import Operation
 from netpoll.asyncio.slots import SIZE
 from netpoll.asyncio.standard import LoopPart
+from netpoll.backends.sockets import INTERNET
 from netpoll.errors import AlreadyAssociated, OperationAborted
 from netpoll.handles import port_of
 
@@ -35,8 +37,8 @@ class Joined:
         self.reference: weakref.ref[socket.socket] = weakref.ref(sock)
         self.late: deque[Any] = deque()
         """What cancelled receives and accepts have brought after all, in order."""
-        self.cancelled: asyncio.Future[None] | None = None
-        """Done when the cancelled operation has ended."""
+        self.cancelled: list[asyncio.Future[None]] = []
+        """One for each cancelled operation that goes on: done when it has ended."""
         self.receive: Operation[int] | None = None
         """Of `sock_recv` and `sock_recv_into`, to be started again."""
         self.sending: int = 0
@@ -56,7 +58,7 @@ class Sockets(LoopPart):
         joined = self._join(sock)
         if joined is None:
             return await super().sock_recv(sock, n)
-        if joined.cancelled is not None or joined.late:
+        if joined.cancelled or joined.late:
             data = await self._late_data(joined, n, sock)
             if data is not None:
                 return data[0]
@@ -69,6 +71,8 @@ class Sockets(LoopPart):
             except asyncio.CancelledError:
                 self._give_up(operation, joined, lambda size: (bytes(view[:size]), None))
                 raise
+            if operation.status:
+                _check(operation)
         joined.receive = operation
         return view[: operation.transferred].tobytes()
 
@@ -77,7 +81,7 @@ class Sockets(LoopPart):
         if joined is None:
             return await super().sock_recv_into(sock, buf)
         target = memoryview(buf).cast("B")
-        if joined.cancelled is not None or joined.late:
+        if joined.cancelled or joined.late:
             data = await self._late_data(joined, len(target), sock)
             if data is not None:
                 target[: len(data[0])] = data[0]
@@ -92,6 +96,8 @@ class Sockets(LoopPart):
             except asyncio.CancelledError:
                 self._give_up(operation, joined, lambda size: (bytes(view[:size]), None))
                 raise
+            if operation.status:
+                _check(operation)
         joined.receive = operation
         size = operation.transferred
         target[:size] = view[:size]
@@ -134,19 +140,17 @@ class Sockets(LoopPart):
     async def _recvfrom_into(
         self, joined: Joined, sock: socket.socket, view: memoryview
     ) -> tuple[int, Any]:
-        if joined.cancelled is not None or joined.late:
+        if joined.cancelled or joined.late:
             data = await self._late_data(joined, len(view), sock)
             if data is not None:
                 view[: len(data[0])] = data[0]
                 return len(data[0]), data[1]
-        if sys.platform == "win32" and not sock.getsockname()[1]:
-            sock.bind(("", 0))  # WSARecvFrom refuses a socket that has no address (10022)
         operation: Operation[Any] = Operation(_nobody)
         self.port.recvfrom_into(sock, view, overlapped=operation)
         if not operation.done:
             await self._end_of(operation, joined, lambda value: (bytes(view[: value[0]]), value[1]))
         # a truncated datagram is one, as for recvfrom()
-        size, address = operation.value if operation.value is not None else operation.result()
+        size, address = _value(operation)
         return size, address
 
     # -- sending -----------------------------------------------------------------------------------
@@ -200,18 +204,16 @@ class Sockets(LoopPart):
         joined = self._join(sock)
         if joined is None:
             return await super().sock_accept(sock)
-        while joined.cancelled is not None:
-            await asyncio.shield(joined.cancelled)
+        while joined.cancelled:
+            await asyncio.shield(joined.cancelled[0])
         if joined.late:
             late: tuple[socket.socket, Any] = joined.late.popleft()
             return late
         operation: Operation[tuple[socket.socket, Any]] = Operation(_nobody)
         self.port.accept(sock, overlapped=operation)
         if not operation.done:
-            await self._end_of(operation, joined, lambda value: value)
-        connection, address = operation.result()
-        connection.setblocking(False)
-        return connection, address
+            await self._end_of(operation, joined, _nonblocking)
+        return _nonblocking(operation.result())
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         joined = self._join(sock)
@@ -232,9 +234,7 @@ class Sockets(LoopPart):
         except OSError as error:
             if isinstance(error, OperationAborted):
                 raise
-            told = type(error)(error.errno, f"Connect call failed {address}")
-            told.__cause__ = None
-            raise told from None
+            raise type(error)(error.errno, f"Connect call failed {address}") from None
 
     async def _resolved(self, sock: socket.socket, address: Any) -> Any:
         resolved = await self._ensure_resolved(
@@ -299,6 +299,7 @@ class Sockets(LoopPart):
                 operation.context = _nobody
                 operation.cancel()
             raise
+        _check(operation)
 
     def _give_up(
         self, operation: Overlapped[Any], joined: Joined, late: Callable[[Any], Any]
@@ -306,17 +307,14 @@ class Sockets(LoopPart):
         """The task was cancelled: what the operation brings all the same is for the next call."""
         if not operation._in_use:
             # it had come, and the task was cancelled before it could know
-            if operation.exception() is None:
-                joined.late.append(late(operation.result()))
+            _keep(joined, operation, late)
             return
-        gone = joined.cancelled = self.create_future()
+        gone = self.create_future()
+        joined.cancelled.append(gone)
 
         def finished(completion: Completion) -> None:
-            if not completion.status:
-                value = late(completion.result())
-                if value[0] != b"" or value[1] is not None:
-                    joined.late.append(value)
-            joined.cancelled = None
+            _keep(joined, completion.overlapped, late)
+            joined.cancelled.remove(gone)
             gone.set_result(None)
 
         operation.context = finished
@@ -326,14 +324,22 @@ class Sockets(LoopPart):
         self, joined: Joined, size: int, sock: socket.socket
     ) -> tuple[bytes, Any] | None:
         """What a cancelled receive has brought after all: `size` bytes at most."""
-        while joined.cancelled is not None:
-            await asyncio.shield(joined.cancelled)
+        while joined.cancelled:
+            await asyncio.shield(joined.cancelled[0])
         if not joined.late:
             return None
         data, address = joined.late.popleft()
         if sock.type == socket.SOCK_STREAM and len(data) > size:
             joined.late.appendleft((data[size:], address))
         return data[:size], address
+
+    def _close_late(self) -> None:
+        """Close the connections that cancelled accepts have brought and nobody took."""
+        for joined in self._joined.values():
+            for value in joined.late:
+                if isinstance(value[0], socket.socket):
+                    value[0].close()
+        self._joined.clear()
 
     # -- which sockets are ours --------------------------------------------------------------------
 
@@ -361,6 +367,7 @@ class Sockets(LoopPart):
                 self.port.associate(sock, skip_on_success=True)
             except AlreadyAssociated:
                 return None
+        bind_datagrams(sock)
         joined = self._joined[id(sock)] = Joined(sock)
         if len(self._joined) > self._sweep_joined_at:
             self._joined = {
@@ -372,6 +379,35 @@ class Sockets(LoopPart):
         return joined
 
 
+def _keep(joined: Joined, operation: Overlapped[Any], late: Callable[[Any], Any]) -> None:
+    """Keep what an operation has brought that nobody waits for any more."""
+    if nt.is_error(operation.status):
+        return
+    value = late(_value(operation))
+    if value != (b"", None):  # an end of stream is told by the next receive once more
+        joined.late.append(value)
+
+
+def _value(operation: Overlapped[Any]) -> Any:
+    """Its result. A truncated datagram is one, as for recvfrom()."""
+    if not operation.status:
+        return operation.result()
+    return operation.transferred if operation.value is None else operation.value
+
+
+def _check(operation: Overlapped[Any]) -> None:
+    """
+    :raises OSError: it has failed. A new exception each time, which no future holds: those make
+        cycles with their tracebacks
+    """
+    error = operation.exception()
+    if error is not None and nt.is_error(operation.status):
+        try:
+            raise error
+        finally:
+            del error
+
+
 class Awaiting:
     """What wakes the coroutine when its operation has ended."""
 
@@ -380,18 +416,29 @@ class Awaiting:
     future: asyncio.Future[None]
 
     def __call__(self, completion: Completion) -> None:
-        future = self.future
-        if future.done():
-            return
-        # a truncated datagram has a status and a value
-        if completion.status and completion.overlapped.value is None:
-            future.set_exception(completion.exception() or OSError())
-        else:
-            future.set_result(None)
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+def _nonblocking(accepted: tuple[socket.socket, Any]) -> tuple[socket.socket, Any]:
+    accepted[0].setblocking(False)
+    return accepted
 
 
 def _nobody(completion: Completion) -> None:
     """Nobody waits for it any more."""
+
+
+def bind_datagrams(sock: socket.socket) -> None:
+    """Give a datagram socket an address: a receive on one without fails (UDP-08)."""
+    if sock.type != socket.SOCK_DGRAM or sock.family not in INTERNET:
+        return
+    try:
+        bound = sock.getsockname()[1] != 0
+    except OSError:  # how Windows says it
+        bound = False
+    if not bound:
+        sock.bind(("", 0))
 
 
 def _check_ssl(sock: socket.socket) -> None:

@@ -327,7 +327,10 @@ class StreamTransport(SocketTransport, transports.Transport):
             super()._call_connection_lost(error)
         finally:
             self._buffer = None
-            self._receive_operation.release()
+            for operation in (self._receive_operation, self._send_operation):
+                if operation is not None:
+                    operation.release()
+                    operation.context = None  # which leads back to here: a cycle
             slot, self._slot = self._slot, None
             if slot is not None:
                 loop._slots.give(slot)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
-from asyncio import base_subprocess, events
+from asyncio import events
 from typing import TYPE_CHECKING, Any
 
+from netpoll.asyncio.children import ChildTransport
 from netpoll.asyncio.operations import Operation
 from netpoll.asyncio.pipes import ReadPipeTransport, WritePipeTransport
 from netpoll.asyncio.standard import SystemLoop
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from netpoll.overlapped import Completion
 
 
-class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
+class SubprocessTransport(ChildTransport):
     """A child process, whose end is the end of an operation."""
 
     def _start(

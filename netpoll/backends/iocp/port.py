@@ -42,6 +42,7 @@ from netpoll.backends.iocp.watcher import Watcher
 from netpoll.backends.sockets import ACCEPTS
 from netpoll.backends.threads import end_with_this_thread
 from netpoll.errors import PortClosed
+from netpoll.handles import OnlyPolled
 from netpoll.overlapped import (
     FILES,
     RECEIVES,
@@ -192,7 +193,7 @@ class IocpPort(Backend):
             self._check_open()
             sock = self._look_up(handle)
             win_handle = as_handle(handle.fileno())
-            if not sock.associated:
+            if not sock.associated and not isinstance(handle, OnlyPolled):
                 self._bind(win_handle, sock.number)
             sock.key = key
             sock.associated = True
