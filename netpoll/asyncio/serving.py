@@ -27,7 +27,9 @@ class Acceptor:
         self._loop = loop
         self._listener = listener
         self._serve = serve
-        self._operation: Operation[Any] = Operation(within(copy_context(), self._accepted))
+        # connections inherit the context that the server was started in
+        self._context = copy_context()
+        self._operation: Operation[Any] = Operation(within(self._context, self._accepted))
         self._limit = limit
         self._stopped = False
 
@@ -42,7 +44,7 @@ class Acceptor:
             self._failed(error)
         else:
             if self._operation.done:
-                self._loop.call_soon(self._finished)
+                self._loop.call_soon(self._finished, context=self._context)
 
     def stop(self) -> None:
         self._stopped = True
@@ -81,7 +83,7 @@ class Acceptor:
                 "socket": trsock.TransportSocket(self._listener),
             }
         )
-        self._loop.call_later(constants.ACCEPT_RETRY_DELAY, self.start)
+        self._loop.call_later(constants.ACCEPT_RETRY_DELAY, self.start, context=self._context)
 
 
 _RESOURCES = frozenset(
@@ -158,6 +160,7 @@ class Serving(LoopPart):
             self.call_exception_handler(told)
 
     def _stop_serving(self, sock: socket.socket) -> None:
+        self._remove_path(sock)
         acceptor = self._acceptors.pop(sock.fileno(), None)
         if acceptor is not None:
             acceptor.stop()

@@ -271,7 +271,8 @@ class Sockets(LoopPart):
                 await self._end_of(operation, joined, None)
             sent = operation.result()
         except OSError:
-            sent = operation.transferred
+            transfer: Any = operation._address
+            sent = transfer.moved  # where the system tells: the operation itself says 0
             raise
         finally:
             if sent:
