@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from netpoll import status as nt
 from netpoll.asyncio.operations import Operation, within
 from netpoll.asyncio.standard import LoopPart
+from netpoll.backends.addresses import KNOWN
 from netpoll.handles import port_of
 
 if TYPE_CHECKING:
@@ -111,6 +112,14 @@ class Serving(LoopPart):
         context: Any = None,
         **more: Any,
     ) -> None:
+        if sock.family not in KNOWN:
+            # of Bluetooth and the like: not every backend reads the addresses, Python does
+            if context is not None:
+                more["context"] = context
+            super()._start_serving(
+                protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more
+            )
+            return
         if len(timeouts) > 2:  # from 3.15 on the context may come behind them
             *timeouts, context = timeouts  # type: ignore[assignment]
         names = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
@@ -164,4 +173,6 @@ class Serving(LoopPart):
         acceptor = self._acceptors.pop(sock.fileno(), None)
         if acceptor is not None:
             acceptor.stop()
+        elif sock.fileno() >= 0:
+            self._remove_reader(sock)
         sock.close()

@@ -9,6 +9,7 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from netpoll.asyncio.standard import FlowControl, LoopPart
+from netpoll.backends.addresses import KNOWN
 from netpoll.handles import port_of
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ class SocketTransport(FlowControl):
             self._port.associate(sock, skip_on_success=True)
         self._sock = sock
         self._sock_fd: int = sock.fileno()
+        # one for the life of the transport, as in uvloop: what the protocol sets in one callback it
+        # finds in the next
         self._context: Context = copy_context() if context is None else context
-        """In which the protocol is called: what it sets there is its own."""
         self._receiving = False
         """Whether a receive is pending."""
         self._protocol_connected = False
@@ -287,5 +289,8 @@ class Transports(LoopPart):
     ) -> Any:
         from netpoll.asyncio.datagrams import DatagramTransport
 
+        if sock.family not in KNOWN:
+            # of Bluetooth and the like: not every backend reads the addresses, Python does
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         self._ensure_fd_no_transport(sock)
         return DatagramTransport(self, sock, protocol, address, waiter, extra)
