@@ -49,9 +49,10 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
         self._unsent: deque[tuple[bytes, Any]] = deque()
         self._unsent_size = 0
         self._call_soon(self._protocol.connection_made, self)
-        self._call_soon(self._receive)
         if waiter is not None:
             self._call_soon(set_result_unless_cancelled, waiter, None)
+        # who waits for the endpoint goes on before there is any data
+        self._call_soon(self._receive)
 
     # -- receiving ---------------------------------------------------------------------------------
 
@@ -77,7 +78,7 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
     def _received(self, completion: Completion | None) -> None:
         self._receiving = False
         if self._conn_lost or self._closing:
-            self._end_if_idle()
+            self._ended()
             return
         operation = self._receive_operation
         if completion is not None and completion.status and operation.value is None:
@@ -168,7 +169,7 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
     def _sent(self, completion: Completion) -> None:
         self._sending = False
         if self._conn_lost:
-            self._end_if_idle()
+            self._ended()
             return
         self._drop_first()
         if completion.status:
@@ -185,14 +186,11 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
     def _is_busy(self) -> bool:
         return self._receiving or self._sending
 
-    def _call_connection_lost(self, error: BaseException | None) -> None:
-        try:
-            super()._call_connection_lost(error)
-        finally:
-            self._buffer = None
-            for operation in (self._receive_operation, self._send_operation):
-                operation.release()
-                operation.context = None  # which leads back to here: a cycle for the collector
+    def _give_back(self) -> None:
+        self._buffer = None
+        for operation in (self._receive_operation, self._send_operation):
+            operation.release()
+            operation.context = None  # which leads back to here: a cycle for the collector
 
     def _drop_unsent(self) -> None:
         self._unsent.clear()

@@ -12,7 +12,7 @@ from netpoll.asyncio.serving import Serving
 from netpoll.asyncio.slots import Slots
 from netpoll.asyncio.sockets import Sockets
 from netpoll.asyncio.transports import Transports
-from netpoll.asyncio.turns import BATCH, Turns
+from netpoll.asyncio.turns import BATCH, Soon, Turns
 from netpoll.port import CompletionPort
 
 if TYPE_CHECKING:
@@ -73,7 +73,13 @@ class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
             raise
 
     def _process_events(self, event_list: list[Completion]) -> None:
-        for completion in event_list:
+        # `BaseEventLoop` runs the turn, so the order is what it expects: behind what is ready.
+        if event_list:
+            self._ready.append(Soon(self._dispatch, (event_list,), self, None))
+
+    def _dispatch(self, completions: list[Completion]) -> None:
+        """Each completion to whom it concerns."""
+        for completion in completions:
             operation = completion.overlapped
             if operation.__class__ is Operation:
                 try:

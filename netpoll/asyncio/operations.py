@@ -27,9 +27,7 @@ class Operation(Overlapped[T]):
         super().__init__(finished)
 
 
-def within(
-    context: Context, finished: Callable[[Completion], object]
-) -> Callable[[Completion], object]:
+def within(context: Context, finished: Callable[..., object]) -> Callable[[Completion], object]:
     """`finished`, called in `context`."""
     run: Any = context.run
     return partial(run, finished)

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from asyncio import unix_events
+from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
 from netpoll.asyncio.children import ChildTransport
@@ -17,6 +18,8 @@ from netpoll.asyncio.operations import Operation
 from netpoll.asyncio.standard import SystemLoop
 
 if TYPE_CHECKING:
+    import socket
+
     from netpoll.overlapped import Completion
 
 
@@ -82,6 +85,22 @@ class System(SystemLoop):
             for sig in list(self._signal_handlers):
                 self.remove_signal_handler(sig)
         super().close()
+
+    def _remove_path(self, sock: socket.socket) -> None:
+        """From 3.13 on, the end of a server is the end of its Unix socket's file, if it is still
+        the same file."""
+        made: dict[socket.socket, int] = getattr(self, "_unix_server_sockets", {})
+        inode = made.pop(sock, None)
+        if inode is None:
+            return
+        path = sock.getsockname()
+        try:
+            if os.stat(path).st_ino == inode:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass  # somebody else has removed it
+        except OSError as error:
+            logger.error("Unable to clean up listening UNIX socket %r: %r", path, error)
 
     async def _make_subprocess_transport(
         self,

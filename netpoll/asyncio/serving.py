@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from netpoll import status as nt
 from netpoll.asyncio.operations import Operation, within
 from netpoll.asyncio.standard import LoopPart
+from netpoll.backends.addresses import KNOWN
 from netpoll.handles import port_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ class Acceptor:
         self._loop = loop
         self._listener = listener
         self._serve = serve
-        self._operation: Operation[Any] = Operation(within(copy_context(), self._accepted))
+        # connections inherit the context that the server was started in
+        self._context = copy_context()
+        self._operation: Operation[Any] = Operation(within(self._context, self._accepted))
         self._limit = limit
         self._stopped = False
 
@@ -42,7 +45,7 @@ class Acceptor:
             self._failed(error)
         else:
             if self._operation.done:
-                self._loop.call_soon(self._finished)
+                self._loop.call_soon(self._finished, context=self._context)
 
     def stop(self) -> None:
         self._stopped = True
@@ -81,7 +84,7 @@ class Acceptor:
                 "socket": trsock.TransportSocket(self._listener),
             }
         )
-        self._loop.call_later(constants.ACCEPT_RETRY_DELAY, self.start)
+        self._loop.call_later(constants.ACCEPT_RETRY_DELAY, self.start, context=self._context)
 
 
 _RESOURCES = frozenset(
@@ -109,6 +112,14 @@ class Serving(LoopPart):
         context: Any = None,
         **more: Any,
     ) -> None:
+        if sock.family not in KNOWN:
+            # of Bluetooth and the like: not every backend reads the addresses, Python does
+            if context is not None:
+                more["context"] = context
+            super()._start_serving(
+                protocol_factory, sock, sslcontext, server, backlog, *timeouts, **more
+            )
+            return
         if len(timeouts) > 2:  # from 3.15 on the context may come behind them
             *timeouts, context = timeouts  # type: ignore[assignment]
         names = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
@@ -158,7 +169,10 @@ class Serving(LoopPart):
             self.call_exception_handler(told)
 
     def _stop_serving(self, sock: socket.socket) -> None:
+        self._remove_path(sock)
         acceptor = self._acceptors.pop(sock.fileno(), None)
         if acceptor is not None:
             acceptor.stop()
+        elif sock.fileno() >= 0:
+            self._remove_reader(sock)
         sock.close()

@@ -15,6 +15,7 @@ from netpoll import status as nt
 from netpoll.asyncio.operations import Operation
 from netpoll.asyncio.slots import SIZE
 from netpoll.asyncio.standard import LoopPart
+from netpoll.backends.addresses import KNOWN
 from netpoll.backends.sockets import INTERNET
 from netpoll.errors import AlreadyAssociated, OperationAborted
 from netpoll.handles import port_of
@@ -271,7 +272,8 @@ class Sockets(LoopPart):
                 await self._end_of(operation, joined, None)
             sent = operation.result()
         except OSError:
-            sent = operation.transferred
+            transfer: Any = operation._address
+            sent = transfer.moved  # where the system tells: the operation itself says 0
             raise
         finally:
             if sent:
@@ -345,7 +347,8 @@ class Sockets(LoopPart):
 
     def _join(self, sock: socket.socket) -> Joined | None:
         """Associate the socket with the loop's port, the first time. `None`: it belongs to another,
-        for as long as it is open, and is served by readiness.
+        for as long as it is open, or has addresses that not every backend reads (Bluetooth and the
+        like); it is served by readiness.
 
         :raises TypeError: a TLS socket
         :raises ValueError: in debug mode, a blocking socket
@@ -362,6 +365,8 @@ class Sockets(LoopPart):
         if self._debug and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
         self._check_closed()
+        if sock.family not in KNOWN:
+            return None
         if port_of(sock) is not self.port:
             try:
                 self.port.associate(sock, skip_on_success=True)

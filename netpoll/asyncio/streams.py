@@ -22,6 +22,7 @@ from netpoll.asyncio.transports import SocketTransport
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from netpoll.asyncio.slots import Slots
     from netpoll.overlapped import Completion
 
 CHUNK = 256 << 10
@@ -50,13 +51,16 @@ class StreamTransport(SocketTransport, transports.Transport):
         self._buffered = False
         super().__init__(loop, sock, protocol, extra, server, context)
         self._receive_operation: Operation[int] = Operation(within(self._context, self._received))
+        self._slots: Slots = loop._slots
         self._slot: Any = None
         """What receives are for, unless the protocol has a buffer of its own."""
         self._buffer: Any = None
         """What the receive operation was last started with."""
+        self._foreign: Any = None
+        """That, if it is not a buffer of the protocol, although the protocol has some."""
         self._held = b""
         """Data that came while reading was paused."""
-        self._ended = False
+        self._at_end = False
         """Whether the end of the stream, or `eof_received`, has been told."""
         self._send_operation: Operation[int] | None = None
         """Made when a write does not fit: most connections never need it."""
@@ -69,20 +73,24 @@ class StreamTransport(SocketTransport, transports.Transport):
         self._empty_waiter: Any = None
         send_at_once(sock)
         self._call_soon(self._protocol.connection_made, self)
-        # only start reading when connection_made() has been called
-        self._call_soon(self._receive)
         if waiter is not None:
             # only wake up the waiter when connection_made() has been called
             self._call_soon(set_result_unless_cancelled, waiter, None)
+        # only start reading when connection_made() has been called; and who waits for the
+        # connection goes on before there is any data
+        self._call_soon(self._receive)
 
     def set_protocol(self, protocol: Any) -> None:
+        if self._receiving:
+            # What the receive brings is for the new protocol, in a buffer that it does not know.
+            self._foreign = self._buffer = memoryview(self._buffer).cast("B")
         self._buffered = isinstance(protocol, protocols.BufferedProtocol)
         super().set_protocol(protocol)
 
     # -- receiving ---------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        if self._receiving or self._paused or self._closing or self._ended:
+        if self._receiving or self._paused or self._closing or self._at_end:
             return
         if self._held:
             self._call_soon(self._deliver_held)
@@ -96,7 +104,7 @@ class StreamTransport(SocketTransport, transports.Transport):
             else:
                 buffer = self._slot
                 if buffer is None:
-                    buffer = self._slot = self._loop._slots.take()
+                    buffer = self._slot = self._slots.take()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -107,7 +115,7 @@ class StreamTransport(SocketTransport, transports.Transport):
             if buffer is self._buffer:
                 self._port.resubmit(operation)
             else:
-                self._buffer = buffer
+                self._buffer, self._foreign = buffer, None
                 self._port.recv_into(self._sock, buffer, overlapped=operation)
         except OSError as error:
             self._fatal_error(error, "Fatal read error on socket transport")
@@ -121,7 +129,7 @@ class StreamTransport(SocketTransport, transports.Transport):
         """The receive is over; `None` if it was so at its start, by a success."""
         self._receiving = False
         if self._conn_lost or self._closing:
-            self._end_if_idle()
+            self._ended()
             return
         if completion is not None and completion.status:
             error = completion.exception()
@@ -139,9 +147,9 @@ class StreamTransport(SocketTransport, transports.Transport):
         try:
             if not self._buffered:
                 self._protocol.data_received(self._buffer[:size].tobytes())
-            elif self._buffer is not self._slot:
+            elif self._buffer is not self._foreign:
                 self._protocol.buffer_updated(size)
-            else:  # the protocol was changed while the receive was pending
+            else:
                 feed_buffered(self._protocol, self._buffer[:size].tobytes())
         except (SystemExit, KeyboardInterrupt):
             raise
@@ -173,7 +181,7 @@ class StreamTransport(SocketTransport, transports.Transport):
     def _end_of_stream(self) -> None:
         if self._loop.get_debug():
             logger.debug("%r received EOF", self)
-        self._ended = True
+        self._at_end = True
         try:
             keep_open = self._protocol.eof_received()
         except (SystemExit, KeyboardInterrupt):
@@ -267,7 +275,7 @@ class StreamTransport(SocketTransport, transports.Transport):
         assert self._send_operation is not None
         self._send_operation.release()
         if self._conn_lost:
-            self._end_if_idle()
+            self._ended()
             return
         if completion is not None and completion.status:
             self._send_failed(completion.exception())
@@ -321,19 +329,20 @@ class StreamTransport(SocketTransport, transports.Transport):
         if self._sending and self._send_operation is not None:
             self._send_operation.cancel()
 
+    def _give_back(self) -> None:
+        self._buffer = self._foreign = None
+        for operation in (self._receive_operation, self._send_operation):
+            if operation is not None:
+                operation.release()
+                operation.context = None  # which leads back to here: a cycle
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._slots.give(slot)
+
     def _call_connection_lost(self, error: BaseException | None) -> None:
-        loop = self._loop
         try:
             super()._call_connection_lost(error)
         finally:
-            self._buffer = None
-            for operation in (self._receive_operation, self._send_operation):
-                if operation is not None:
-                    operation.release()
-                    operation.context = None  # which leads back to here: a cycle
-            slot, self._slot = self._slot, None
-            if slot is not None:
-                loop._slots.give(slot)
             if self._empty_waiter is not None and not self._empty_waiter.done():
                 self._empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
 

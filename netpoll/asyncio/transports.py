@@ -9,6 +9,7 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from netpoll.asyncio.standard import FlowControl, LoopPart
+from netpoll.backends.addresses import KNOWN
 from netpoll.handles import port_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 class SocketTransport(FlowControl):
     """What stream and datagram transports share: the protocol, closing, and the end.
 
-    The socket is closed once no operation works on it any more, and `connection_lost` comes then.
+    At the end what is pending is cancelled. `connection_lost` comes in the next turn, as with the
+    standard loops; the packets of the cancelled may come later, and buffers are kept for them.
     """
 
     _protocol: Any
@@ -55,6 +57,8 @@ class SocketTransport(FlowControl):
         # one for the life of the transport, as in uvloop: what the protocol sets in one callback it
         # finds in the next
         self._context: Context = copy_context() if context is None else context
+        self._receiving = False
+        """Whether a receive is pending."""
         self._protocol_connected = False
         self.set_protocol(protocol)
         self._server = server
@@ -63,10 +67,6 @@ class SocketTransport(FlowControl):
         self._conn_lost = 0
         """Set once the connection counts as lost; counts the writes since."""
         self._lost_for: BaseException | None = None
-        self._losing = False
-        """Whether `connection_lost` is to be called as soon as nothing is pending."""
-        self._receiving = False
-        """Whether a receive is pending."""
         if server is not None:
             _attach(server, self)
         loop._transports[self._sock_fd] = self
@@ -99,8 +99,17 @@ class SocketTransport(FlowControl):
         raise NotImplementedError
 
     def _is_busy(self) -> bool:
-        """Whether anything is pending, or still to be sent."""
+        """Whether an operation is pending."""
         raise NotImplementedError
+
+    def _give_back(self) -> None:
+        """Let go of the buffers: nothing works on them any more."""
+        raise NotImplementedError
+
+    def _ended(self) -> None:
+        """An operation has ended after all, although the connection is lost, or being closed."""
+        if self._sock is None and not self._is_busy():
+            self._give_back()
 
     def _drop_unsent(self) -> None:
         raise NotImplementedError
@@ -186,20 +195,18 @@ class SocketTransport(FlowControl):
 
     def _lose(self) -> None:
         self._conn_lost += 1
-        self._losing = True
-        self._end_if_idle()
-
-    def _end_if_idle(self) -> None:
-        if self._losing and not self._is_busy():
-            self._losing = False
-            self._call_soon(self._call_connection_lost, self._lost_for)
+        self._call_soon(self._call_connection_lost, self._lost_for)
 
     def _call_connection_lost(self, error: BaseException | None) -> None:
         try:
             if self._protocol_connected:
                 self._protocol.connection_lost(error)
         finally:
-            self._sock.close()
+            if self._is_busy():
+                self._port.close_handle(self._sock)  # ends what a cancel has not ended yet
+            else:
+                self._sock.close()
+                self._give_back()
             self._sock = None
             self._protocol = None
             self._lost_for = None
@@ -282,5 +289,8 @@ class Transports(LoopPart):
     ) -> Any:
         from netpoll.asyncio.datagrams import DatagramTransport
 
+        if sock.family not in KNOWN:
+            # of Bluetooth and the like: not every backend reads the addresses, Python does
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         self._ensure_fd_no_transport(sock)
         return DatagramTransport(self, sock, protocol, address, waiter, extra)

@@ -41,7 +41,11 @@ class Turns(LoopPart):
     ) -> events.Handle:
         """Call back in the next turn."""
         if self._debug or self._closed:
-            return super().call_soon(callback, *args, context=context)
+            made = super().call_soon(callback, *args, context=context)
+            traceback: Any = getattr(made, "_source_traceback", None)
+            if traceback:
+                del traceback[-1]  # this method
+            return made
         if context is None:
             context = copy_context()
         # Tasks and futures come here, twice a message of a stream. The constructor takes 0.3 of
@@ -73,7 +77,11 @@ class Turns(LoopPart):
             timeout = min(max(0, scheduled[0]._when - self.time()), LONGEST_WAIT)
         completions = self.port.get_many(BATCH, timeout)
         if completions:
-            self._process_events(completions)
+            if ready:
+                # What waits already goes first, as with the standard loops: who has been told of a
+                # connection goes on before there is any data.
+                self._run_ready()
+            self._dispatch(completions)
             completions = []
         if scheduled:
             end = self.time() + self._clock_resolution
@@ -81,7 +89,11 @@ class Turns(LoopPart):
                 timer = heapq.heappop(scheduled)
                 timer._scheduled = False
                 ready.append(timer)
-        # Those that are ready now: what they ask for is for the next turn.
+        self._run_ready()
+
+    def _run_ready(self) -> None:
+        """Those that are ready now: what they ask for is for the next time."""
+        ready = self._ready
         for _ in range(len(ready)):
             handle = ready.popleft()
             if handle._cancelled:

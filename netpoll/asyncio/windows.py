@@ -14,6 +14,8 @@ from netpoll.asyncio.pipes import ReadPipeTransport, WritePipeTransport
 from netpoll.asyncio.standard import SystemLoop
 
 if TYPE_CHECKING:
+    import socket
+
     from netpoll.overlapped import Completion
 
 
@@ -110,6 +112,9 @@ class System(SystemLoop):
             for sig in list(self._signal_handlers):
                 self.remove_signal_handler(sig)
         super().close()
+
+    def _remove_path(self, sock: socket.socket) -> None:
+        """Python has no Unix sockets here."""
 
     # -- pipes and processes -----------------------------------------------------------------------
 
