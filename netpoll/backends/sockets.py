@@ -281,7 +281,9 @@ def check_disconnect(operation: Operation) -> None:
     """
     if operation.flags:
         raise nt.make_exception(nt.STATUS_NOT_SUPPORTED, inline=True, message=NO_REUSE)
-    check_connected(operation)
+    record = association_of(operation)
+    if record.reset or record.writing.refusal != nt.STATUS_PIPE_DISCONNECTED:
+        check_connected(operation)
 
 
 def check_connected(operation: Operation) -> None:
@@ -313,10 +315,15 @@ def disconnecting(operation: Operation) -> Generator[None]:
 
 def disconnected(operation: Operation, number: int) -> None:
     """The end of stream is out, or was refused with an errno."""
+    record = association_of(operation)
+    if number == errno.ENOTCONN and not record.reset:
+        # it was connected: POSIX forgets the peer once both ends are over, or after a reset;
+        # Windows ends the stream again, to no effect
+        number = operation.handle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if number:
         fail(operation, number)
         return
-    line: Line = association_of(operation).writing
+    line: Line = record.writing
     line.refusal = line.refusal or nt.STATUS_PIPE_DISCONNECTED
     operation.transferred = operation._final = 0
 

@@ -50,6 +50,28 @@ def test_the_peer_reads_the_end_and_this_side_goes_on_receiving(
     assert attempt(port, lambda: port.send(near, b"x")).number in SHUT_DOWN
 
 
+@pytest.mark.statement("DIS-02")
+@pytest.mark.parametrize("first", ["shutdown", "disconnect"])
+def test_ending_again_after_both_ends_is_harmless(
+    port: CompletionPort, net: Loopback, first: str
+) -> None:
+    """POSIX says that the socket has no peer any more (found by the differential test)."""
+    near, far = net.tcp_pair()
+    port.associate(near)
+    if first == "shutdown":
+        port.shutdown(near, socket.SHUT_WR)
+    else:
+        port.disconnect(near)
+        take(port)
+    far.close()
+    assert attempt(port, lambda: port.recv(near, 1)).value == b""
+    again = port.disconnect(near)
+    assert take(port).result() is None
+    port.resubmit(again)
+    assert take(port).result() is None
+    assert attempt(port, lambda: port.send(near, b"x")).number in SHUT_DOWN
+
+
 @pytest.mark.statement("DIS-03", "CON-01")
 def test_a_half_closed_socket_does_not_connect_again(port: CompletionPort, net: Loopback) -> None:
     near, _ = net.tcp_pair()

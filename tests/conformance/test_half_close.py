@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from netpoll.testing.attempts import SHUT_DOWN, attempt, clog, pattern, read_to_end
+from netpoll import status as nt
+from netpoll.testing.attempts import (
+    NO_SOCKET,
+    SHUT_DOWN,
+    attempt,
+    clog,
+    pattern,
+    read_to_end,
+    winerror,
+)
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.pairs import receive_exactly
 from netpoll.testing.waiting import run
@@ -176,3 +185,16 @@ def test_shutting_down_again_after_both_ends_is_harmless(
     assert take(port).result() == b""
     for how in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
         port.shutdown(near, how)
+
+
+@pytest.mark.statement("XFER-08")
+def test_a_closed_socket_cannot_be_shut_down(port: CompletionPort, net: Loopback) -> None:
+    """On iocp the number was another one (found by the differential test)."""
+    near, _ = net.tcp_pair()
+    port.associate(near)
+    port.close_handle(near)
+    for how in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+        with pytest.raises(OSError, match="closed") as caught:
+            port.shutdown(near, how)
+        assert winerror(caught.value) in NO_SOCKET
+        assert vars(caught.value)["status"] == nt.STATUS_INVALID_HANDLE

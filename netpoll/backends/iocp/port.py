@@ -264,6 +264,9 @@ class IocpPort(Backend):
         return any(each.handle is handle and each._native.starts for each in pending)
 
     def shutdown(self, handle: Any, how: int) -> None:
+        self._check_open()
+        if handle.fileno() < 0:
+            raise nt.make_exception(nt.STATUS_INVALID_HANDLE, inline=True)
         try:
             handle.shutdown(how)
         except OSError as error:
