@@ -70,6 +70,16 @@ class Messages(Starter):
         :param size: send the first `size` bytes only; a `resubmit` may send more of the buffers
         :raises OSError: it failed at once; 10040, it is longer than a datagram can be (UDP-10)
         """
+        if (
+            overlapped is not None
+            and overlapped._resend is not None
+            and overlapped.handle is sock
+            and overlapped.buffers is buffers
+            and overlapped.flags == flags
+            and routine is None
+            and timeout is None
+        ):
+            return overlapped._resend(overlapped, address, size)
         operation = self._new(Opcode.SENDTO, sock, overlapped, routine, timeout)
         require_numeric(sock, address)
         operation._address = address
