@@ -18,6 +18,8 @@ _INET6: Final = struct.Struct("=H2s4s16sI")
 
 SIZES: Final = {socket.AF_INET: _INET.size, socket.AF_INET6: _INET6.size}
 """Bytes of an address, by family."""
+MOST_FLOW: Final = 0xFFFFF
+"""What Python takes as flow information."""
 PATH_ROOM: Final = 108
 """Of a sockaddr_un."""
 UNIX: Final[int] = getattr(socket, "AF_UNIX", -1)
@@ -70,7 +72,7 @@ def _parts(family: int, address: Any) -> tuple[str, int, int, int]:
     port, flow, scope = (*numbers, 0, 0)[:3]
     if not 0 <= port <= 65535:
         raise ValueError(f"a port number is 0 to 65535, not {port}")
-    if not 0 <= flow <= 0xFFFFF:
+    if not 0 <= flow <= MOST_FLOW:
         raise ValueError(f"flow information is 0 to 1048575, not {flow}")
     if not 0 <= scope <= 0xFFFFFFFF:
         raise ValueError(f"a scope is the number of an interface, not {scope}")
@@ -143,11 +145,18 @@ def sender(data: bytes) -> Any:
     if len(known_senders) >= MOST_SENDERS:
         known_senders.clear()
         bytes_of.clear()
-    family = int.from_bytes(data[:2], sys.byteorder)
-    if family in SIZES and pack(family, address) == data:
+    if _goes_back(data):
         bytes_of[id(address)] = address, data
     known_senders[data] = address
     return address
+
+
+def _goes_back(data: bytes) -> bool:
+    """Whether `pack` would make the same bytes of the address again."""
+    family = int.from_bytes(data[:2], sys.byteorder)
+    if family == socket.AF_INET:
+        return data[8:] == bytes(8)
+    return family == socket.AF_INET6 and int.from_bytes(data[4:8], "big") <= MOST_FLOW
 
 
 def wildcard(family: int) -> Address:

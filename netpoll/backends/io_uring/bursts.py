@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     Operation = Overlapped[Any]
     Message = tuple[tuple[int, int, int], tuple[bytes]]
 
-import os
-TOGETHER: Final = int(os.environ.get("TG","32"))
+TOGETHER: Final = 32
 """Datagrams in one call. More gain little, and what both calls bring fits one `get_many`."""
 MOVED: Final = struct.Struct("=8xI36xI4xI4x")
 """Of struct mmsghdr: the length of the name, the flags, and the bytes that moved."""
@@ -44,7 +43,7 @@ SEND_FLAGS: Final = sockets.DONTWAIT | sockets.NOSIGNAL
 
 
 class _Incoming:
-    """The messages of one `recvmmsg`: each has its place for a sender's address and for a buffer."""
+    """The messages of one `recvmmsg`, each with a place for the sender's address."""
 
     __slots__ = ("_fresh", "_messages", "_names", "_vectors", "address", "name", "room")
 
@@ -59,9 +58,7 @@ class _Incoming:
         self._vectors = memoryview(bytearray(most * VECTOR_SIZE))
         names, vectors = address_of(self._names), address_of(self._vectors)
         self._fresh = b"".join(
-            MSGHDR.pack(
-                names + each * room, room, vectors + each * VECTOR_SIZE, 1, 0, 0, 0, UNUSED
-            )
+            MSGHDR.pack(names + each * room, room, vectors + each * VECTOR_SIZE, 1, 0, 0, 0, UNUSED)
             for each in range(most)
         )
         self._messages = memoryview(bytearray(self._fresh))
@@ -75,8 +72,9 @@ class _Incoming:
 
     def brought(self, count: int) -> Iterable[Message]:
         """What the first `count` messages are now."""
-        moved = MOVED.iter_unpack(self._messages[: MSGHDR.size * count])
-        return zip(moved, self.name.iter_unpack(self._names[: self.room * count]))  # type: ignore[arg-type]
+        moved: Iterable[Any] = MOVED.iter_unpack(self._messages[: MSGHDR.size * count])
+        names: Iterable[Any] = self.name.iter_unpack(self._names[: self.room * count])
+        return zip(moved, names, strict=True)
 
 
 class Bursts:
@@ -89,12 +87,12 @@ class Bursts:
         "_last_error",
         "_length",
         "_messages",
-        "_most",
         "_nothing",
         "_outgoing",
         "_receive",
         "_send",
         "calls",
+        "most",
     )
 
     def __init__(self, finished: list[Operation]) -> None:
@@ -102,9 +100,10 @@ class Bursts:
         :param finished: where the operations go that have ended
         """
         self._finished = finished
-        self._most = 2 if debugging.enabled(debugging.LIMITS) else TOGETHER
+        self.most: int = 2 if debugging.enabled(debugging.LIMITS) else TOGETHER
+        """Datagrams in one call."""
         self._incoming: dict[int, _Incoming] = {}
-        self._messages = memoryview(bytearray(MSGHDR.size * self._most))
+        self._messages = memoryview(bytearray(MSGHDR.size * self.most))
         self._outgoing = address_of(self._messages)
         self._nothing = bytearray(4)
         self._length = address_of(self._nothing)
@@ -122,7 +121,7 @@ class Bursts:
         if not rest:
             return [line.head]
         run: list[Operation] = [line.head, *rest]
-        del run[self._most :]
+        del run[self.most :]
         return run
 
     # -- receive -----------------------------------------------------------------------------------
@@ -151,25 +150,25 @@ class Bursts:
         except BaseException:
             # Ctrl-C: the kernel has noted in each message what it brought
             brought = list(incoming.brought(len(vectors)))
-            left = [pair for pair in zip(run, brought) if _is_left(pair[0], pair[1][0])]
+            left = [
+                pair for pair in zip(run, brought, strict=False) if _is_left(pair[0], pair[1][0])
+            ]
             self._end_receives(
                 [operation for operation, _ in left], [each for _, each in left], incoming.room
             )
             raise
         finally:
-            _let_go(line)
+            let_go(line)
         return taken, 0
 
     def _incoming_of(self, operation: Operation) -> _Incoming:
         room = operation._native.room
         incoming = self._incoming.get(room)
         if incoming is None:
-            incoming = self._incoming[room] = _Incoming(self._most, room)
+            incoming = self._incoming[room] = _Incoming(self.most, room)
         return incoming
 
-    def _end_receives(
-        self, run: list[Operation], brought: Iterable[Message], room: int
-    ) -> None:
+    def _end_receives(self, run: list[Operation], brought: Iterable[Message], room: int) -> None:
         append = self._finished.append
         known = addresses.known_senders.get
         for operation, ((used, flags, length), (name,)) in zip(run, brought):  # noqa: B905
@@ -206,16 +205,16 @@ class Bursts:
         self._messages[: len(messages)] = messages
         self.calls += 1
         try:
-            sent = self._send(
-                run[0]._association.fd, self._outgoing, len(headers), SEND_FLAGS
-            )
+            sent = self._send(run[0]._association.fd, self._outgoing, len(headers), SEND_FLAGS)
             self._end_sends(run[:sent] if sent >= 0 else [])
         except BaseException:
             moved = MOVED.iter_unpack(self._messages[: len(messages)])
-            self._end_sends([each for each, tried in zip(run, moved) if _is_left(each, tried)])
+            self._end_sends(
+                [each for each, tried in zip(run, moved, strict=False) if _is_left(each, tried)]
+            )
             raise
         finally:
-            _let_go(line)
+            let_go(line)
         return max(sent, 0)
 
     def _end_sends(self, run: list[Operation]) -> None:
@@ -231,7 +230,7 @@ def _is_left(operation: Operation, moved: tuple[int, int, int]) -> bool:
     return operation._final == PENDING and moved[2] != UNUSED
 
 
-def _let_go(line: Line) -> None:
+def let_go(line: Line) -> None:
     """Those that have ended leave the line."""
     rest = line.rest
     last = rest[-1] if rest else line.head

@@ -57,15 +57,23 @@ def receive_datagram(operation: Operation) -> bool:
     if sock.gettimeout() != 0.0:
         sock.setblocking(False)  # somebody changed it since (XFER-05)
     view: Pinned = operation._view
-    views = view if isinstance(view, list) else [view]
     flags = operation.flags & OTHER_FLAGS | sockets.DONTWAIT
     try:
-        operation.transferred, _, flags, operation._value = sock.recvmsg_into(views, 0, flags)
+        if operation._native.room and not isinstance(view, list):
+            # the size that it had, which costs less than to be told of a flag
+            moved, operation._value = sock.recvfrom_into(view, 0, flags | sockets.MSG_TRUNC)
+            truncated = moved > operation._size
+            operation.transferred = operation._size if truncated else moved
+        else:
+            views = view if isinstance(view, list) else [view]
+            moved, _, flags, operation._value = sock.recvmsg_into(views, 0, flags)
+            truncated = flags & sockets.MSG_TRUNC != 0
+            operation.transferred = moved
     except BlockingIOError:
         return False
     except OSError as error:
         return fail(operation, error.errno or errno.EIO)
-    operation._final = nt.STATUS_BUFFER_OVERFLOW if flags & sockets.MSG_TRUNC else 0
+    operation._final = nt.STATUS_BUFFER_OVERFLOW if truncated else 0
     return True
 
 
@@ -217,7 +225,7 @@ def write_send(operation: Operation) -> None:
 
 
 def can_resend(operation: Operation) -> bool:
-    """Whether all that changes with another address is the name in the entry."""
+    """Whether all that a new `sendto` of the same buffer has to change is the name."""
     return (
         operation.opcode is Opcode.SENDTO
         and operation._native.room != 0

@@ -29,7 +29,7 @@ from netpoll.backends import addresses, datagrams, descriptors, sockets, softwar
 from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring import operations
-from netpoll.backends.io_uring.bursts import TOGETHER, Bursts
+from netpoll.backends.io_uring.bursts import Bursts, let_go
 from netpoll.backends.io_uring.connections import finish_first_receive
 from netpoll.backends.io_uring.datagrams import (
     can_resend,
@@ -49,6 +49,7 @@ from netpoll.backends.io_uring.ring import Ring
 from netpoll.backends.io_uring.streams import end_whole, finish_whole
 from netpoll.backends.queues import refuse
 from netpoll.backends.software import FAILURES, reacquire
+from netpoll.buffers import total
 from netpoll.overlapped import FILES, SENDS, Opcode, Overlapped
 from netpoll.pools import Starved
 
@@ -372,14 +373,14 @@ class IoUringEngine(Engine):
             if overlapped._in_use:
                 overlapped._refuse_use()
             if size is None:
-                size = len(overlapped._pinned)  # type: ignore[arg-type]
+                size = total(overlapped._pinned)  # type: ignore[arg-type]
             native = overlapped._native
             known = bytes_of(id(address))
             if (
                 known is None
                 or known[0] is not address
                 or native.kept is None
-                or native.room != len(known[1])
+                or len(native.name) != len(known[1])
             ):
                 retarget(overlapped, address)
                 return resubmit(overlapped, size)
@@ -640,11 +641,15 @@ class IoUringEngine(Engine):
         """Send and receive what was started since the last wait, and could share system calls."""
         due = self._due
         for line in due:
-            if line.due:
-                if line is line.head._association.writing:
-                    self._send_due(line)
-                else:
-                    self._receive_due(line)
+            if not line.due:
+                continue
+            head: Operation = line.head
+            if head.handle._closed:
+                self._give_to_kernel(line)  # on whose way that is looked at
+            elif line is sockets.association_of(head).writing:
+                self._send_due(line)
+            else:
+                self._receive_due(line)
         if self._finished:
             # who waits has something to do, and comes back: then there may be more
             due[:] = [line for line in due if line.due]
@@ -652,28 +657,45 @@ class IoUringEngine(Engine):
             self._hand_due_over()
 
     def _send_due(self, line: Line) -> None:
-        while line.due and self._bursts.may_send(line):
-            if self._bursts.send(line) < TOGETHER:
-                break
+        bursts = self._bursts
+        while line.due and bursts.may_send(line) and bursts.send(line) == bursts.most:
+            pass
+        while line.due and line.head._perform is not None:
+            head: Operation = line.head
+            try:
+                if not head._perform(head):
+                    break
+            finally:
+                self._let_go(line, head)
         if line.due:
-            self._give_to_kernel(line)  # which waits for room, or says what is wrong with it
+            self._hand_report_over(line.head._association)
+            self._give_to_kernel(line)
             self._urgent = True
 
     def _receive_due(self, line: Line) -> None:
-        record = line.head._association
-        many = False
-        taken, error = TOGETHER, 0
-        while line.due and taken == TOGETHER:
-            taken, error = self._bursts.receive(line)
-            many = many or taken > 1
+        record = sockets.association_of(line.head)
+        bursts = self._bursts
+        most = 0
+        taken, error = bursts.most, 0
+        while line.due and taken == bursts.most:
+            taken, error = bursts.receive(line)
+            most = max(most, taken)
         for each in (record.reading, record.writing):
-            each.burst = many
+            each.burst = most > 1
             if each.rest is None:
                 each.rest = deque()
-        if error not in (0, errno.EAGAIN) and fail(line.head, error):
-            # no call between these, as in _end_receives()
-            self._finished.append(line.head)
-            line.due = line.advance() is not None
+        if error not in (0, errno.EAGAIN):
+            head: Operation = line.head
+            try:
+                fail(head, error)
+            finally:
+                self._let_go(line, head)
+
+    def _let_go(self, line: Line, head: Operation) -> None:
+        """The head has left the line if it has ended, by whatever."""
+        if head._final != PENDING:
+            self._finished.append(head)
+            let_go(line)
 
     def _give_to_kernel(self, line: Line) -> None:
         """The head has to wait, alone."""
@@ -812,12 +834,17 @@ class IoUringEngine(Engine):
 
     def poll(self, timeout: float | None) -> list[Operation]:
         finished = self._finished
+        if not self._may_call():
+            raise RuntimeError(
+                "this port was made with single_issuer=True: only the thread that made it may wait"
+            )
+        self._polls += 1
         if self._due:
             self._try_due()
             if finished and self._past < PAST and not (self._started or self._queued):
                 self._past += 1
                 return finished
-        self._past = 0
+            self._past = 0
         if self._started:
             self._queue_started()
         if finished or self._batch:
@@ -825,13 +852,8 @@ class IoUringEngine(Engine):
         if self._paused:
             pause = max(0.0, min(when for _, when in self._paused.values()) - time.monotonic())
             timeout = pause if timeout is None else min(timeout, pause)
-        if not self._may_call():
-            raise RuntimeError(
-                "this port was made with single_issuer=True: only the thread that made it may wait"
-            )
         if not self._wake_pending:
             self._arm_wake()
-        self._polls += 1
         self._blocked = True
         try:
             self._turn(self._queued, self._batch, timeout)
