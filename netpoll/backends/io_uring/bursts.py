@@ -149,12 +149,10 @@ class Bursts:
             self._end_receives(run, incoming.brought(taken), incoming.room)
         except BaseException:
             # Ctrl-C: the kernel has noted in each message what it brought
-            brought = list(incoming.brought(len(vectors)))
-            left = [
-                pair for pair in zip(run, brought, strict=False) if _is_left(pair[0], pair[1][0])
-            ]
+            tried = zip(run, incoming.brought(len(vectors)), strict=False)
+            left = [(each, message) for each, message in tried if _is_left(each, message[0])]
             self._end_receives(
-                [operation for operation, _ in left], [each for _, each in left], incoming.room
+                [each for each, _ in left], [each for _, each in left], incoming.room
             )
             raise
         finally:
@@ -209,9 +207,8 @@ class Bursts:
             self._end_sends(run[:sent] if sent >= 0 else [])
         except BaseException:
             moved = MOVED.iter_unpack(self._messages[: len(messages)])
-            self._end_sends(
-                [each for each, tried in zip(run, moved, strict=False) if _is_left(each, tried)]
-            )
+            tried = zip(run, moved, strict=False)
+            self._end_sends([each for each, message in tried if _is_left(each, message)])
             raise
         finally:
             let_go(line)
