@@ -99,6 +99,7 @@ class Overlapped(Generic[T]):
         "_plain_on",
         "_port",
         "_queue",
+        "_resend",
         "_routines",
         "_since",
         "_size",
@@ -157,6 +158,8 @@ class Overlapped(Generic[T]):
         """The number of bytes in `_view`."""
         self._begin: Callable[[Any], bool] = cast("Callable[[Any], bool]", None)
         """Performs it, or begins to; `True` if it finished. The engine's choice."""
+        self._resend: Callable[..., Any] | None = None
+        """Starts it again towards another address, where that is cheap."""
         self._final = nt.STATUS_SUCCESS  # a zeroed OVERLAPPED reads as done (OVL-09)
         """How it ended, before anybody may see it, or 0x103."""
         self._owner: Backend | None = None
@@ -238,7 +241,7 @@ class Overlapped(Generic[T]):
 
     def _unprepare(self) -> None:
         self._pinned = self._view = self._native = self._address = None
-        self._port = self._owner = self._plain_on = None
+        self._port = self._owner = self._plain_on = self._resend = None
 
     def _refuse_use(self) -> None:
         if self._in_use:
@@ -257,7 +260,7 @@ class Overlapped(Generic[T]):
         self._size = size
 
     def _value_of(self, transferred: int) -> Any:
-        value = _VALUES.get(cast("Opcode", self.opcode))
+        value = _VALUES.get(self.opcode)  # type: ignore[arg-type]
         return transferred if value is None else value(self, transferred)
 
     def __repr__(self) -> str:
@@ -322,8 +325,9 @@ class Completion:
         operation: Any = self.overlapped
         if isinstance(operation, Overlapped):
             finished: Overlapped[Any] = operation  # pyright: ignore[reportUnknownVariableType]
-            if finished.opcode is not None:
-                return finished._value_of(self.transferred)
+            value = _VALUES.get(finished.opcode)  # type: ignore[arg-type]  # None has none
+            if value is not None:
+                return value(finished, self.transferred)
         return self.transferred
 
     def exception(self) -> OSError | None:

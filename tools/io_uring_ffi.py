@@ -19,8 +19,13 @@ NAME = "netpoll.backends.io_uring._ffi"
 # libc has no functions for the three system calls of io_uring. In C syscall() takes any number of
 # arguments; on Linux those are passed as if it took seven longs, and with a fixed number of them
 # cffi prepares the call once instead of every time (400 ns instead of 1100).
+#
+# The messages of recvmmsg() and sendmmsg() are given by their address, as everywhere here.
 FUNCTIONS = """
 long syscall(long number, long, long, long, long, long, long);
+int recvmmsg(int fd, uintptr_t messages, unsigned int count, int flags, uintptr_t timeout);
+int sendmmsg(int fd, uintptr_t messages, unsigned int count, int flags);
+int getpeername(int fd, uintptr_t address, uintptr_t length);
 """
 
 

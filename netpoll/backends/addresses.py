@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import socket
 import struct
@@ -19,9 +18,13 @@ _INET6: Final = struct.Struct("=H2s4s16sI")
 
 SIZES: Final = {socket.AF_INET: _INET.size, socket.AF_INET6: _INET6.size}
 """Bytes of an address, by family."""
+MOST_FLOW: Final = 0xFFFFF
+"""What Python takes as flow information."""
 PATH_ROOM: Final = 108
 """Of a sockaddr_un."""
 UNIX: Final[int] = getattr(socket, "AF_UNIX", -1)
+MOST_SENDERS: Final = 4096
+"""Addresses that are kept, at some 400 bytes each."""
 KNOWN: Final[frozenset[int]] = frozenset((socket.AF_INET, socket.AF_INET6, UNIX)) - {-1}
 """The families whose addresses are read and written here."""
 
@@ -69,7 +72,7 @@ def _parts(family: int, address: Any) -> tuple[str, int, int, int]:
     port, flow, scope = (*numbers, 0, 0)[:3]
     if not 0 <= port <= 65535:
         raise ValueError(f"a port number is 0 to 65535, not {port}")
-    if not 0 <= flow <= 0xFFFFF:
+    if not 0 <= flow <= MOST_FLOW:
         raise ValueError(f"flow information is 0 to 1048575, not {flow}")
     if not 0 <= scope <= 0xFFFFFFFF:
         raise ValueError(f"a scope is the number of an interface, not {scope}")
@@ -125,11 +128,35 @@ def unpack(data: bytes) -> Any:
     raise ValueError(f"an address of family {family}, which is neither IPv4 nor IPv6")
 
 
-@functools.lru_cache(maxsize=1024)
+known_senders: Final[dict[bytes, Any]] = {}
+"""The addresses of those who have sent something lately: a server hears from the same peers again
+and again."""
+bytes_of: Final[dict[int, tuple[Any, bytes]]] = {}
+"""The same the other way round, by the identity of the tuple, which is in the entry and so lives as
+long as that. Whoever looks here compares it: nobody can have changed that very tuple since."""
+
+
 def sender(data: bytes) -> Any:
-    """The same of who sent a datagram; `None` if that is not told. A server hears from the same
-    peers again and again."""
-    return unpack(data) if data else None
+    """What `unpack` says of who sent a datagram; `None` if that is not told."""
+    address = known_senders.get(data)
+    if address is not None or not data:
+        return address
+    address = unpack(data)
+    if len(known_senders) >= MOST_SENDERS:
+        known_senders.clear()
+        bytes_of.clear()
+    if _goes_back(data):
+        bytes_of[id(address)] = address, data
+    known_senders[data] = address
+    return address
+
+
+def _goes_back(data: bytes) -> bool:
+    """Whether `pack` would make the same bytes of the address again."""
+    family = int.from_bytes(data[:2], sys.byteorder)
+    if family == socket.AF_INET:
+        return data[8:] == bytes(8)
+    return family == socket.AF_INET6 and int.from_bytes(data[4:8], "big") <= MOST_FLOW
 
 
 def wildcard(family: int) -> Address:

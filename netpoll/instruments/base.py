@@ -176,6 +176,7 @@ class Observed(Backend):
 
     def prepare(self, operation: Operation) -> None:
         self._backend.prepare(operation)
+        operation._resend = None  # it goes past whoever wants to be told
 
     def abandon(self, operation: Operation) -> None:
         self._backend.abandon(operation)

@@ -65,11 +65,26 @@ class Messages(Starter):
     ) -> Overlapped[int]:
         """Send one datagram to `address` (WSASendTo), which binds the socket if need be (UDP-08).
         A `resubmit` goes to the same address. On a connected stream the address is ignored.
+        To use `overlapped` again on the same socket and buffer, towards an address that a receive
+        brought, costs little more than a `resubmit`; like that it may wait for the next wait, or
+        `flush`.
 
         :param address: numeric: a name would have to be looked up, which blocks
         :param size: send the first `size` bytes only; a `resubmit` may send more of the buffers
         :raises OSError: it failed at once; 10040, it is longer than a datagram can be (UDP-10)
         """
+        if (
+            overlapped is not None
+            and overlapped._resend is not None
+            and overlapped._port is self
+            and overlapped.handle is sock
+            and overlapped.buffers is buffers
+            and overlapped.flags == flags
+            and routine is None
+            and timeout is None
+        ):
+            started: Overlapped[int] = overlapped._resend(overlapped, address, size)
+            return started
         operation = self._new(Opcode.SENDTO, sock, overlapped, routine, timeout)
         require_numeric(sock, address)
         operation._address = address

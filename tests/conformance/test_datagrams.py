@@ -115,6 +115,52 @@ def test_a_send_with_an_address_binds_and_is_repeated_to_the_same(
     assert address[1] == near.getsockname()[1] != 0
 
 
+@families
+def test_a_send_is_used_again_towards_others(
+    port: CompletionPort, net: Loopback, family: socket.AddressFamily
+) -> None:
+    near = net.bound(family, UDP)
+    peers = [net.bound(family, UDP) for _ in range(3)]
+    port.associate(near)
+    addresses = []
+    for peer in peers:
+        peer.sendto(b"x", near.getsockname())
+        addresses.append(receive(port, near)[1])  # which a backend may know by heart
+    buffer, send = bytearray(b"abc"), Overlapped[int]()
+    for turn, address in enumerate([*addresses, *addresses, peers[0].getsockname()]):
+        size = turn % 4 or None
+        port.sendto(near, buffer, address, size=size, overlapped=send)
+        assert take(port).result() == (size or 3)
+    got = [[peer.recv(10) for _ in range(2)] for peer in peers]
+    assert got == [[b"abc", b"abc"], [b"a", b"abc"], [b"ab", b"a"]]
+    assert peers[0].recv(10) == b"ab"
+
+
+def test_a_send_that_is_used_again_is_checked_again(port: CompletionPort, net: Loopback) -> None:
+    near, far = net.bound(kind=UDP), net.bound(kind=UDP)
+    port.associate(near)
+    far.sendto(b"x", near.getsockname())
+    address = receive(port, near)[1]
+    buffer, send = bytearray(b"abc"), Overlapped[int]()
+    port.sendto(near, buffer, address, overlapped=send)
+    take(port)
+    nonsense: list[Any] = [("name.invalid", 9), ("127.0.0.1", 70_000), ("::1", 9)]
+    for wrong in nonsense:
+        with pytest.raises(ValueError, match=r"address|port"):
+            port.sendto(near, buffer, wrong, overlapped=send)
+    for wrong in (None, "127.0.0.1", ("127.0.0.1", "9"), (*address[:1], float(address[1]))):
+        with pytest.raises(TypeError):
+            port.sendto(near, buffer, wrong, overlapped=send)
+    with pytest.raises(ValueError, match="size"):
+        port.sendto(near, buffer, address, size=4, overlapped=send)
+    port.sendto(near, buffer, address, size=2, overlapped=send)
+    with pytest.raises(RuntimeError, match="in use"):
+        port.sendto(near, buffer, address, overlapped=send)
+    assert take(port).result() == 2
+    assert [far.recv(10), far.recv(10)] == [b"abc", b"ab"]
+    nothing_more(port)
+
+
 def test_an_echo_answers_who_has_asked(port: CompletionPort, net: Loopback) -> None:
     near = net.bound(kind=UDP)
     clients = [net.bound(kind=UDP) for _ in range(20)]

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 NAME_ROOM: Final = 128
 """struct sockaddr_storage."""
 U32: Final = struct.Struct("=I")
+U64: Final = struct.Struct("=Q")
+IOVEC_LENGTH: Final = 8
 
 
 # -- receive ---------------------------------------------------------------------------------------
@@ -40,6 +42,7 @@ def prepare_receive(operation: Operation, record: sockets.SocketAssociation) -> 
     datagrams.check_bound(operation.handle)
     datagrams.check_buffers(operation)
     operation._queue = record.reading
+    operation._native.room = addresses.SIZES.get(operation.handle.family, 0)
     named = operation.opcode is Opcode.RECVFROM_INTO
     if named:
         require_known(operation)
@@ -54,15 +57,23 @@ def receive_datagram(operation: Operation) -> bool:
     if sock.gettimeout() != 0.0:
         sock.setblocking(False)  # somebody changed it since (XFER-05)
     view: Pinned = operation._view
-    views = view if isinstance(view, list) else [view]
     flags = operation.flags & OTHER_FLAGS | sockets.DONTWAIT
     try:
-        operation.transferred, _, flags, operation._value = sock.recvmsg_into(views, 0, flags)
+        if operation._native.room and not isinstance(view, list):
+            # the size that it had, which costs less than to be told of a flag
+            moved, operation._value = sock.recvfrom_into(view, 0, flags | sockets.MSG_TRUNC)
+            truncated = moved > operation._size
+            operation.transferred = operation._size if truncated else moved
+        else:
+            views = view if isinstance(view, list) else [view]
+            moved, _, flags, operation._value = sock.recvmsg_into(views, 0, flags)
+            truncated = flags & sockets.MSG_TRUNC != 0
+            operation.transferred = moved
     except BlockingIOError:
         return False
     except OSError as error:
         return fail(operation, error.errno or errno.EIO)
-    operation._final = nt.STATUS_BUFFER_OVERFLOW if flags & sockets.MSG_TRUNC else 0
+    operation._final = nt.STATUS_BUFFER_OVERFLOW if truncated else 0
     return True
 
 
@@ -80,18 +91,54 @@ def require_known(operation: Operation) -> None:
 
 
 def write_receive(operation: Operation) -> None:
-    operation._native.size = operation._size
     operation._least = NEVER
     operation._call = finish_datagram
-    write_message(operation, uring.IORING_OP_RECVMSG, operation.flags & OTHER_FLAGS)
+    if not write_length(operation):
+        write_message(operation, uring.IORING_OP_RECVMSG, operation.flags & OTHER_FLAGS)
+    offer(operation)
 
 
 def write_receive_from(operation: Operation) -> None:
-    operation._native.size = operation._size
     operation._least = NEVER
     operation._call = finish_receive_from
-    name = bytearray(NAME_ROOM)
-    write_message(operation, uring.IORING_OP_RECVMSG, operation.flags & OTHER_FLAGS, name)
+    if not write_length(operation):
+        name = bytearray(NAME_ROOM)
+        write_message(operation, uring.IORING_OP_RECVMSG, operation.flags & OTHER_FLAGS, name)
+    offer(operation)
+
+
+def offer(operation: Operation) -> None:
+    """The receive may share a system call with others, if it asks for nothing special."""
+    native: Native = operation._native
+    if native.room and not operation.flags and not isinstance(operation._view, list):
+        native.vector = bytes(native.kept[1])
+
+
+def write_wait(operation: Operation) -> None:
+    """To wait for a datagram and leave it there: those that come with it are taken together."""
+    operation._least = NEVER
+    operation._call = finish_wait
+    operation._native.size = -1  # its own entry is to be written anew
+    fd = sockets.association_of(operation).fd
+    operation._native.write(uring.IORING_OP_POLL_ADD, fd, flags=uring.POLLIN)
+
+
+def finish_wait(operation: Operation, result: int) -> bool:
+    """Readable, or an error is to be had: whoever tries will see."""
+    return False
+
+
+def write_length(operation: Operation) -> bool:
+    """Where there is an entry, and one buffer, only its length can have changed."""
+    native: Native = operation._native
+    written = native.size >= 0 and native.kept is not None
+    native.size = operation._size
+    if not written or isinstance(operation._view, list):
+        return False
+    header, vectors, name, _ = native.kept
+    U64.pack_into(vectors, IOVEC_LENGTH, operation._size)
+    U32.pack_into(header, MSGHDR_NAME_LENGTH, len(name))
+    return True
 
 
 def finish_datagram(operation: Operation, result: int) -> bool:
@@ -118,7 +165,7 @@ def take_name(native: Native) -> Any:
     """The address that the kernel has written; there is room for the next one."""
     header, _, name, _ = native.kept
     used: int = U32.unpack_from(header, MSGHDR_NAME_LENGTH)[0]
-    U32.pack_into(header, MSGHDR_NAME_LENGTH, NAME_ROOM)
+    U32.pack_into(header, MSGHDR_NAME_LENGTH, len(name))
     return addresses.sender(bytes(name[:used]))
 
 
@@ -138,6 +185,8 @@ def prepare_send(operation: Operation, record: sockets.SocketAssociation) -> Non
     if operation._address is not None:
         require_known(operation)
     operation._queue = record.writing
+    if not operation.flags and not operation._ancillary:
+        operation._native.room = addresses.SIZES.get(operation.handle.family, 0)
     operation._native.rewrite = write_send
     operation._call = finish_datagram_send
     if not isinstance(operation._view, list) and not operation._ancillary:
@@ -166,22 +215,45 @@ def send_datagram(operation: Operation) -> bool:
 
 
 def write_send(operation: Operation) -> None:
-    operation._native.size = operation._size
     operation._least = operation._size or NEVER
     operation._call = finish_datagram_send
-    write_send_message(operation)
+    if not write_length(operation):
+        write_send_message(operation)
+        native: Native = operation._native
+        if native.room and operation._address is not None:
+            native.header = native.kept[0]
+
+
+def can_resend(operation: Operation) -> bool:
+    """Whether all that a new `sendto` of the same buffer has to change is the name."""
+    return (
+        operation.opcode is Opcode.SENDTO
+        and operation._native.room != 0
+        and operation._plain_on is not None
+        and not isinstance(operation._pinned, list)
+    )
+
+
+def retarget(operation: Operation, address: Any) -> None:
+    """The next start is to go to `address`."""
+    data = addresses.pack(operation.handle.family, address)
+    operation._address = address
+    if operation._native.kept is not None:
+        operation._native.name[:] = data
 
 
 def write_send_message(operation: Operation) -> None:
     """An entry with all that a sendmsg may have."""
     address, control = operation._address, operation._ancillary
-    name = b"" if address is None else addresses.pack(operation.handle.family, address)
+    family = operation.handle.family
+    name = bytearray(b"" if address is None else addresses.pack(family, address))
+    operation._native.name = memoryview(name)  # a slice of that is set in a quarter of the time
     flags = operation.flags & ~sockets.DONTWAIT | sockets.NOSIGNAL
     write_message(
         operation,
         uring.IORING_OP_SENDMSG,
         flags,
-        bytearray(name),
+        name,
         bytearray(messages.pack(control)) if control else bytearray(),
     )
 

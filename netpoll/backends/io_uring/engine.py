@@ -25,15 +25,21 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from netpoll import status as nt
-from netpoll.backends import datagrams, descriptors, sockets, software
+from netpoll.backends import addresses, datagrams, descriptors, sockets, software
 from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring import operations
+from netpoll.backends.io_uring.bursts import Bursts, let_go
 from netpoll.backends.io_uring.connections import finish_first_receive
 from netpoll.backends.io_uring.datagrams import (
+    can_resend,
+    fail,
     finish_datagram_send,
+    finish_wait,
     receive_datagram,
+    retarget,
     send_datagram,
+    write_wait,
 )
 from netpoll.backends.io_uring.entries import NEVER, SQE, Native
 from netpoll.backends.io_uring.library import address_of
@@ -43,6 +49,7 @@ from netpoll.backends.io_uring.ring import Ring
 from netpoll.backends.io_uring.streams import end_whole, finish_whole
 from netpoll.backends.queues import refuse
 from netpoll.backends.software import FAILURES, reacquire
+from netpoll.buffers import total
 from netpoll.overlapped import FILES, SENDS, Opcode, Overlapped
 from netpoll.pools import Starved
 
@@ -67,6 +74,8 @@ DRAIN: Final = 5.0
 """Seconds to wait, when the port closes, for the ends of what was cancelled."""
 SCARCE: Final = 1.0
 """Seconds without a lack of descriptors after which the next one is news."""
+PAST: Final = 3
+"""Waits that datagrams may end in a row without a look at the ring, which costs a system call."""
 WAKE: Final = 0
 """The token of the read that other threads end a wait with."""
 IGNORED: Final = 1
@@ -101,16 +110,21 @@ class IoUringEngine(Engine):
         "_batch",
         "_begin_again",
         "_blocked",
+        "_bursts",
+        "_due",
         "_fed",
         "_finished",
         "_lock",
         "_owner",
+        "_past",
         "_paused",
         "_polls",
         "_pools",
         "_queued",
+        "_resend",
         "_ring",
         "_scarce_until",
+        "_start_datagram",
         "_started",
         "_starved",
         "_table",
@@ -147,6 +161,11 @@ class IoUringEngine(Engine):
         self._again: list[Operation] = []
         """Operations to be handed over once more."""
         self._finished: list[Operation] = []
+        self._bursts = Bursts(self._finished)
+        self._past = 0
+        """Waits in a row that had enough of those, and did not look at the ring."""
+        self._due: list[Line] = []
+        """Where datagrams have been started that are to share a system call."""
         self._paused: dict[Channel, tuple[Operation, float]] = {}
         """Listeners without a descriptor for the next connection, and when to try again."""
         self._starved: dict[Channel, Operation] = {}
@@ -180,6 +199,8 @@ class IoUringEngine(Engine):
         )
         self._wake_pending = False
         self._begin_again = self._make_begin()
+        self._start_datagram = self._begin_datagram
+        """Bound once, so that it can be told by identity."""
         self._turn = self._ring.make_turn(lock.release, self._after_wait)
         _engines.add(self)
 
@@ -243,7 +264,9 @@ class IoUringEngine(Engine):
             positioned = descriptors.is_positioned(operation)
             operation._begin = self._begin_at_offset if positioned else self._begin_in_line
         elif operation._perform in (receive_datagram, send_datagram):
-            operation._begin = self._begin_datagram
+            operation._begin = self._start_datagram
+            if can_resend(operation):
+                operation._resend = self._resend
         else:
             operation._begin = self._begin_first
 
@@ -284,6 +307,8 @@ class IoUringEngine(Engine):
         function: 50 ns an operation less."""
         acquire, release, lock = self._lock.acquire, self._lock.release, self._lock
         table, append, begin = self._table, self._started.append, self._begin_again
+        bytes_of = addresses.bytes_of.get
+        begin_datagram, now_due = self._start_datagram, self._due.append
         pending = PENDING
 
         def resubmit(overlapped: Operation, size: int | None = None) -> Operation:
@@ -314,6 +339,28 @@ class IoUringEngine(Engine):
                     if self._blocked:
                         self.wake()
                     return overlapped
+                if (
+                    overlapped._begin is begin_datagram
+                    and line.burst
+                    and overlapped._plain_on is port
+                    and not line.refusal
+                    and not overlapped.handle._closed
+                    and not self._blocked
+                ):
+                    native = overlapped._native
+                    if overlapped._size != native.size:
+                        native.rewrite(overlapped)
+                    overlapped._in_use = True
+                    overlapped.done = False
+                    overlapped._final = pending
+                    overlapped._since = port._now  # type: ignore[union-attr]
+                    if line.head is None:
+                        line.due = True
+                        line.head = overlapped
+                        now_due(line)
+                    else:
+                        line.rest.append(overlapped)
+                    return overlapped
             finally:
                 try:
                     release()
@@ -321,6 +368,56 @@ class IoUringEngine(Engine):
                     assert not lock._is_owned()  # type: ignore[attr-defined]
             return general(overlapped)
 
+        def resend(overlapped: Operation, address: Any, size: int | None) -> Operation:
+            """The same of a `sendto`, with another address."""
+            if overlapped._in_use:
+                overlapped._refuse_use()
+            if size is None:
+                size = total(overlapped._pinned)  # type: ignore[arg-type]
+            native = overlapped._native
+            known = bytes_of(id(address))
+            if (
+                known is None
+                or known[0] is not address
+                or native.kept is None
+                or len(native.name) != len(known[1])
+            ):
+                retarget(overlapped, address)
+                return resubmit(overlapped, size)
+            native.name[:] = known[1]
+            overlapped._address = address
+            if size != overlapped._size:
+                overlapped._resize(size)
+            try:
+                acquire()
+                line = overlapped._queue
+                if (
+                    line.burst
+                    and not line.refusal
+                    and not overlapped.handle._closed
+                    and not self._blocked
+                ):
+                    if size != native.size:
+                        native.rewrite(overlapped)
+                    overlapped._in_use = True
+                    overlapped.done = False
+                    overlapped._final = pending
+                    overlapped._since = port._now
+                    if line.head is None:
+                        line.due = True
+                        line.head = overlapped
+                        now_due(line)
+                    else:
+                        line.rest.append(overlapped)
+                    return overlapped
+            finally:
+                try:
+                    release()
+                except RuntimeError:
+                    assert not lock._is_owned()  # type: ignore[attr-defined]
+            return general(overlapped)
+
+        self._resend = resend
         return resubmit
 
     def _begin_first(self, operation: Operation) -> bool:
@@ -354,10 +451,12 @@ class IoUringEngine(Engine):
         return self._ended_inline(operation)
 
     def _begin_datagram(self, operation: Operation) -> bool:
-        """Every start of a datagram is a plain system call, as the first one of others: the kernel
-        can have one of each direction only, so handing them over would save no call, and takes
-        three times as long. What has to wait goes along with the next wait."""
+        """A start of a datagram is a plain system call, as the first one of others, unless many
+        come together: an entry of the ring's takes three times as long. What has to wait goes along
+        with the next wait."""
         line = operation._queue
+        if line.head is not None and operation._size != operation._native.size:
+            operation._native.rewrite(operation)  # it may share the call of those before it
         if not line.refusal and line.head is None:
             if operation._perform(operation):
                 skipped = operation._skips or operation._plain_on is None
@@ -494,6 +593,8 @@ class IoUringEngine(Engine):
         self._urgent = True
         while self._urgent:
             self._urgent = False
+            if self._due:
+                self._try_due()
             self._submit()
             self._take_in()
         self._nudge()
@@ -523,6 +624,8 @@ class IoUringEngine(Engine):
 
     def _submit(self) -> None:
         queued, ring = self._queued, self._ring
+        if self._due:
+            self._hand_due_over()
         if self._started:
             self._queue_started()
         while queued or ring.unsubmitted():
@@ -531,6 +634,89 @@ class IoUringEngine(Engine):
             ring.submit()
             if ring.unsubmitted() == before:
                 return  # the kernel has no room: it takes them when completions were taken
+
+    # -- datagrams by the dozen --------------------------------------------------------------------
+
+    def _try_due(self) -> None:
+        """Send and receive what was started since the last wait, and could share system calls."""
+        due = self._due
+        for line in due:
+            if not line.due:
+                continue
+            head: Operation = line.head
+            if head.handle._closed:
+                self._give_to_kernel(line)  # on whose way that is looked at
+            elif line is sockets.association_of(head).writing:
+                self._send_due(line)
+            else:
+                self._receive_due(line)
+        if self._finished:
+            # who waits has something to do, and comes back: then there may be more
+            due[:] = [line for line in due if line.due]
+        else:
+            self._hand_due_over()
+
+    def _send_due(self, line: Line) -> None:
+        bursts = self._bursts
+        while line.due and bursts.may_send(line) and bursts.send(line) == bursts.most:
+            pass
+        while line.due and line.head._perform is not None:
+            head: Operation = line.head
+            try:
+                if not head._perform(head):
+                    break
+            finally:
+                self._let_go(line, head)
+        if line.due:
+            self._hand_report_over(line.head._association)
+            self._give_to_kernel(line)
+            self._urgent = True
+
+    def _receive_due(self, line: Line) -> None:
+        record = sockets.association_of(line.head)
+        bursts = self._bursts
+        most = 0
+        taken, error = bursts.most, 0
+        while line.due and taken == bursts.most:
+            taken, error = bursts.receive(line)
+            most = max(most, taken)
+        for each in (record.reading, record.writing):
+            each.burst = most > 1
+            if each.rest is None:
+                each.rest = deque()
+        if error not in (0, errno.EAGAIN):
+            head: Operation = line.head
+            try:
+                fail(head, error)
+            finally:
+                self._let_go(line, head)
+
+    def _let_go(self, line: Line, head: Operation) -> None:
+        """The head has left the line if it has ended, by whatever."""
+        if head._final != PENDING:
+            self._finished.append(head)
+            let_go(line)
+
+    def _give_to_kernel(self, line: Line) -> None:
+        """The head has to wait, alone."""
+        head: Operation = line.head
+        native: Native = head._native
+        if line.rest and native.vector is not None:
+            write_wait(head)
+        elif native.size != head._size:
+            native.rewrite(head)
+        self._table[native.token] = head
+        # no call between these: it is due, or it has been started
+        line.due = False
+        self._started.append(head)
+
+    def _hand_due_over(self) -> None:
+        """Something else needs to know where they are: now the kernel has them."""
+        while self._due:
+            line = self._due[0]
+            if line.due:
+                self._give_to_kernel(line)
+            del self._due[0]
 
     def _nudge(self) -> None:
         """Another thread may be on its way into its wait, and the completions that would have ended
@@ -570,6 +756,8 @@ class IoUringEngine(Engine):
         if operation._queue.remove(operation) or self._unpause(operation):
             self._end(operation, status)
             return True
+        if self._due:
+            self._hand_due_over()
         if self._table[native.token] is not operation:
             return False
         if self._may_call():
@@ -591,6 +779,8 @@ class IoUringEngine(Engine):
         SQE.pack_into(
             entry, 0, uring.IORING_OP_ASYNC_CANCEL, 0, 0, -1, 0, native.token, 0, 0, IGNORED
         )
+        if self._due:
+            self._hand_due_over()
         if self._started:
             self._queue_started()  # what it asks the end of goes out before it
         self._queued.append(entry)
@@ -644,6 +834,17 @@ class IoUringEngine(Engine):
 
     def poll(self, timeout: float | None) -> list[Operation]:
         finished = self._finished
+        if not self._may_call():
+            raise RuntimeError(
+                "this port was made with single_issuer=True: only the thread that made it may wait"
+            )
+        self._polls += 1
+        if self._due:
+            self._try_due()
+            if finished and self._past < PAST and not (self._started or self._queued):
+                self._past += 1
+                return finished
+            self._past = 0
         if self._started:
             self._queue_started()
         if finished or self._batch:
@@ -651,19 +852,16 @@ class IoUringEngine(Engine):
         if self._paused:
             pause = max(0.0, min(when for _, when in self._paused.values()) - time.monotonic())
             timeout = pause if timeout is None else min(timeout, pause)
-        if not self._may_call():
-            raise RuntimeError(
-                "this port was made with single_issuer=True: only the thread that made it may wait"
-            )
         if not self._wake_pending:
             self._arm_wake()
-        self._polls += 1
         self._blocked = True
         try:
             self._turn(self._queued, self._batch, timeout)
         finally:
             self._blocked = False  # also where no system call was needed
         self._look_at_batch()
+        if self._due and not finished:
+            self._try_due()
         if self._paused:
             self._resume()
         if self._urgent:
@@ -719,6 +917,9 @@ class IoUringEngine(Engine):
             self._started.append(operation)
             again.pop()
             self._urgent = True
+        if self._due and self._blocked:
+            self._hand_due_over()
+            self._urgent = True
 
     def _settle(self, token: int, operation: Any, result: int, flags: int) -> None:
         """A completion that is not plain success."""
@@ -743,6 +944,13 @@ class IoUringEngine(Engine):
         elif not operation._call(operation, result):
             if operation._call is finish_first_receive:
                 self._move(operation)
+            elif operation._call is finish_wait:
+                line = operation._queue
+                # no call between these, as in _give_to_kernel()
+                line.due = True
+                self._table[token] = None
+                self._due.append(line)
+                return
             elif operation._call is finish_datagram_send:
                 self._hand_report_over(cast("Channel", operation._association))
             self._once_more(token, operation)
@@ -807,8 +1015,13 @@ class IoUringEngine(Engine):
         if isinstance(following, EndOfStream):
             line.head = None
             sockets.send_fin(following.record)
-        elif following is not None:
+        elif following is None:
+            return
+        elif not following._native.room or following.handle._closed:
             self._hand_over(following)
+        else:
+            line.due = True
+            self._due.append(line)
 
     def _move(self, operation: Operation) -> None:
         """An accept has its connection and waits for data on it; the next accept gets its turn."""

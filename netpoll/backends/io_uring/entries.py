@@ -27,8 +27,11 @@ ADDRESS_AND_LENGTH: Final = struct.Struct("=QI")
 ADDRESS: Final = 16
 """Where those are in an entry."""
 IOVEC: Final = struct.Struct("=QQ")
-MSGHDR: Final = struct.Struct("=QIxxxxQQQQIxxxx")
-"""struct msghdr: name, its length, iov, their number, control, its length, flags."""
+MSGHDR: Final = struct.Struct("=QIxxxxQQQQIxxxxIxxxx")
+"""struct mmsghdr: name, its length, iov, their number, control, its length, flags (so far it is a
+struct msghdr), and the number of bytes that moved."""
+UNUSED: Final = 0xFFFFFFFF
+"""As that number: the kernel has not come to this message."""
 MSGHDR_NAME_LENGTH: Final = 8
 MSGHDR_CONTROL_LENGTH: Final = 40
 MSGHDR_FLAGS: Final = 48
@@ -44,7 +47,21 @@ NEVER: Final = sys.maxsize
 class Native:
     """What the kernel is given for one operation, and keeps until its completion is taken."""
 
-    __slots__ = ("cause", "entry", "flags", "kept", "moved", "rewrite", "size", "token", "tokens")
+    __slots__ = (
+        "cause",
+        "entry",
+        "flags",
+        "header",
+        "kept",
+        "moved",
+        "name",
+        "rewrite",
+        "room",
+        "size",
+        "token",
+        "tokens",
+        "vector",
+    )
 
     def __init__(self, token: int, tokens: list[int]) -> None:
         self.token: int = token
@@ -56,6 +73,14 @@ class Native:
         the beginning again."""
         self.kept: Any = None
         """Memory of ours that the entry points to."""
+        self.header: bytearray | None = None
+        """The struct mmsghdr among it, of a send that may share a system call with others."""
+        self.vector: bytes | None = None
+        """The struct iovec, of a receive of which that is all that others need."""
+        self.name: memoryview = memoryview(NOTHING)
+        """The address among it, if there is one."""
+        self.room: int = 0
+        """Bytes of an address of the socket's family, of one that may share a system call."""
         self.size: int = -1
         """How many bytes of the buffers the entry speaks of."""
         self.moved: int = 0
@@ -110,7 +135,7 @@ def iovecs(views: list[memoryview]) -> bytearray:
 def message_header(
     views: list[memoryview], name: bytearray = NOTHING, control: bytearray = NOTHING
 ) -> tuple[bytearray, ...]:
-    """A msghdr, and behind it what it points to: vectors, name and control data."""
+    """An mmsghdr, and behind it what it points to: vectors, name and control data."""
     vectors = iovecs(views)
     header = bytearray(
         MSGHDR.pack(
@@ -121,6 +146,7 @@ def message_header(
             address_of(control) if control else 0,
             len(control),
             0,
+            UNUSED,
         )
     )
     return header, vectors, name, control

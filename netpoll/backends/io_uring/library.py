@@ -81,6 +81,9 @@ CURES: Final = {
 
 class _Libc(Protocol):
     def syscall(self, number: int, a: int, b: int, c: int, d: int, e: int, f: int, /) -> int: ...
+    def recvmmsg(self, fd: int, messages: int, count: int, flags: int, timeout: int, /) -> int: ...
+    def sendmmsg(self, fd: int, messages: int, count: int, flags: int, /) -> int: ...
+    def getpeername(self, fd: int, address: int, length: int, /) -> int: ...
 
 
 class FFI(Protocol):
@@ -120,6 +123,9 @@ class Syscalls:
         self.syscall: Callable[..., int] = libc.syscall
         """As it is, for the hot path: -1 and `last_error()`."""
         self.last_error: Callable[[], int] = lambda: ffi.errno
+        self.recvmmsg: Callable[..., int] = libc.recvmmsg
+        self.sendmmsg: Callable[..., int] = libc.sendmmsg
+        self.getpeername: Callable[..., int] = libc.getpeername
 
     def setup(self, entries: int, params: bytearray) -> int:
         """The descriptor of a new ring."""

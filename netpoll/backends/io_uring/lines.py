@@ -22,12 +22,16 @@ class EndOfStream:
 class Line:
     """The operations of one direction (receiving or sending) of one handle."""
 
-    __slots__ = ("head", "refusal", "rest")
+    __slots__ = ("burst", "due", "head", "refusal", "rest")
 
     def __init__(self) -> None:
         self.head: Any = None
         """The one that the kernel has, or is about to get."""
         self.rest: deque[Any] | None = None
+        self.burst: bool = False
+        """Datagrams come by the dozen: what is started now waits for what will be started next."""
+        self.due: bool = False
+        """The head waits for that, and the kernel has not got it."""
         self.refusal: int = 0
         """The status with which every start fails: a reset is sticky (EMU-15), so is a shutdown."""
 
