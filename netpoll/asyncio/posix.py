@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import threading
 from asyncio import unix_events
 from asyncio.log import logger
@@ -59,7 +58,8 @@ class System(SystemLoop):
         :raises ValueError: no signal, or one that cannot be caught
         :raises RuntimeError: this is not the main thread
         """
-        if self._wakeup is None and threading.current_thread() is threading.main_thread():
+        main = threading.current_thread() is threading.main_thread()
+        if main and self._wakeup is None and not self._closed:
             self._wakeup = Wakeup(self._csock.fileno())
         try:
             super().add_signal_handler(sig, callback, *args)
@@ -78,13 +78,6 @@ class System(SystemLoop):
         if self._wakeup is not None and not self._signal_handlers:
             self._wakeup.restore()
             self._wakeup = None
-
-    def close(self) -> None:
-        """Close the loop and its port."""
-        if not self.is_running() and not sys.is_finalizing():
-            for sig in list(self._signal_handlers):
-                self.remove_signal_handler(sig)
-        super().close()
 
     def _remove_path(self, sock: socket.socket) -> None:
         """From 3.13 on, the end of a server is the end of its Unix socket's file, if it is still

@@ -63,11 +63,11 @@ class Case:
 
 def run(options: list[str], module: str, only: list[str], report: Path) -> dict[str, Case]:
     """The cases by name, without those that the driver was told to leave."""
-    command = [sys.executable, str(HERE / "driver.py"), *options, f"--report={report}", module]
+    command = [sys.executable, str(HERE / "driver.py"), *options, f"--report={report}"]
     command += [f"--leave={PACKAGE}.{pattern}" for pattern in EXCLUDED["repeats"]]
     environment = {name: value for name, value in os.environ.items() if name not in _FORCED}
     child = subprocess.run(
-        [*command, *only],
+        [*command, module, *only],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
