@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from loops import Loops
-from real_programs.libraries import library
+from real_programs.libraries import Contexts, MaybeContexts, library
 
 from netpoll.testing.plugin import chosen_targets
 
@@ -46,11 +46,17 @@ def loops(backend: Target, net: Loopback) -> Iterator[Loops]:
     made.close()
 
 
-@pytest.fixture(scope="session")
-def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+@pytest.fixture
+def tls() -> Contexts:
     """The contexts of a server called localhost and of its client."""
     authority = library("trustme").CA()
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)
     authority.configure_trust(client)
     return server, client
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "tls"])
+def contexts(request: pytest.FixtureRequest) -> MaybeContexts:
+    """The same, or `None` for both: the test runs without TLS and with it."""
+    return request.getfixturevalue("tls") if request.param else (None, None)

@@ -15,24 +15,21 @@ from real_programs.programs import require
 import netpoll.asyncio
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator
     from pathlib import Path
 
     from loops import Loops
+    from real_programs.libraries import Contexts, MaybeContexts
 
     from netpoll.testing.backends import Target
     from netpoll.testing.pairs import Loopback
-
-    Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 LARGE = "0123456789" * 100_000
 
 
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-def test_websockets(loops: Loops, tls: Contexts, secure: bool) -> None:
+def test_websockets(loops: Loops, contexts: MaybeContexts) -> None:
     client, server = library("websockets.asyncio.client"), library("websockets.asyncio.server")
 
     async def echo(connection: Any) -> None:
@@ -41,12 +38,10 @@ def test_websockets(loops: Loops, tls: Contexts, secure: bool) -> None:
         assert connection.close_code == 1000
 
     async def main() -> None:
-        options = {"ssl": tls[0]} if secure else {}
-        async with server.serve(echo, "127.0.0.1", 0, **options) as serving:
+        async with server.serve(echo, "127.0.0.1", 0, ssl=contexts[0]) as serving:
             port = serving.sockets[0].getsockname()[1]
-            url = f"ws{'s' if secure else ''}://127.0.0.1:{port}"
-            options = {"ssl": tls[1]} if secure else {}
-            async with client.connect(url, proxy=None, **options) as connection:
+            url = f"ws{'s' if contexts[0] else ''}://127.0.0.1:{port}"
+            async with client.connect(url, proxy=None, ssl=contexts[1]) as connection:
                 for message in ("hello", b"bytes", "", LARGE):
                     await connection.send(message)
                     assert await connection.recv() == message

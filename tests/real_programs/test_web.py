@@ -12,15 +12,13 @@ from real_programs.libraries import library
 from real_programs.programs import make_file
 
 if TYPE_CHECKING:
-    import ssl
     from pathlib import Path
 
     from loops import Loops
+    from real_programs.libraries import Contexts, MaybeContexts
 
     from netpoll.testing.backends import Target
     from netpoll.testing.pairs import Loopback
-
-    Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -28,8 +26,7 @@ BODY = bytes(range(256)) * 4096
 """1 MiB: aiohttp warns of more."""
 
 
-@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
-def test_aiohttp(loops: Loops, tls: Contexts, tmp_path: Path, secure: bool) -> None:
+def test_aiohttp(loops: Loops, contexts: MaybeContexts, tmp_path: Path) -> None:
     aiohttp, web = library("aiohttp"), library("aiohttp.web")
     make_file(tmp_path / "file", 4 << 20)
 
@@ -92,10 +89,10 @@ def test_aiohttp(loops: Loops, tls: Contexts, tmp_path: Path, secure: bool) -> N
         runner = web.AppRunner(application)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls[0] if secure else None)
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=contexts[0])
             await site.start()
-            base = f"http{'s' if secure else ''}://127.0.0.1:{runner.addresses[0][1]}"
-            connector = aiohttp.TCPConnector(ssl=tls[1])
+            base = f"http{'s' if contexts[0] else ''}://127.0.0.1:{runner.addresses[0][1]}"
+            connector = aiohttp.TCPConnector(ssl=contexts[1] or True)
             async with aiohttp.ClientSession(connector=connector) as session:
                 await talk(session, base)
         finally:
