@@ -39,6 +39,7 @@ PROGRAMS = {
     "socat": ["socat"],
     "nc": ["netcat-openbsd"],
     "strace": ["strace"],
+    "redis-server": ["redis-server"],
     # only their headers are asked: the declarations for Windows are compared with those
     "x86_64-w64-mingw32-gcc": ["gcc-mingw-w64-x86-64-win32"],
     "i686-w64-mingw32-gcc": ["gcc-mingw-w64-i686-win32"],

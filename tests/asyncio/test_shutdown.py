@@ -140,7 +140,7 @@ def test_cpython_83413_a_transport_after_its_loop(loops: Loops, net: Loopback) -
 
 def certificates() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Contexts of a server and of its client."""
-    trustme = pytest.importorskip("trustme", reason="trustme is not installed")
+    trustme = pytest.importorskip("trustme", exc_type=ImportError)
     authority = trustme.CA()
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert("localhost").configure_cert(server)

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
     from pathlib import Path
 
-PACKAGES = {"curl": "curl", "nc": "netcat-openbsd", "socat": "socat", "wrk": "wrk"}
+PACKAGES = {
+    "curl": "curl",
+    "nc": "netcat-openbsd",
+    "redis-server": "redis-server",
+    "socat": "socat",
+    "wrk": "wrk",
+}
 """Programs, and the Debian packages that bring them."""
 
 
