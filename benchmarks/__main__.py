@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cells, environment, native, plots, progress, report, runner, subjects
+from benchmarks import (
+    cells,
+    environment,
+    loads,
+    native,
+    plots,
+    progress,
+    report,
+    runner,
+    subjects,
+)
 from benchmarks.cells import Cell
 from benchmarks.processes import Placement, raise_file_limit
 from benchmarks.results import Results
@@ -21,6 +31,10 @@ on first use) checks what comes back. In each round every subject has its turn; 
 within a round, and the median is shown with the smallest and the largest. The tables are Markdown
 on standard output, progress is on standard error. Ctrl-C stops, and prints what is there.
 """
+
+
+WIDTH = 29
+"""Of the names in the list."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +128,19 @@ def show_list() -> int:
     print("cells (* in --quick, t in --targets):")
     for cell in cells.CELLS:
         marks = f"{'*' if cell.quick else ' '}{'t' if cell.target else ' '}"
-        print(f"  {marks} {cell.name:<18} {cell.about()}")
+        print(f"  {marks} {cell.name:<{WIDTH}} {cell.about()}")
+        _show_obstacle(loads.obstacle(cell.kind))
     print("subjects (* in --quick, t in --targets):")
     for subject in subjects.SUBJECTS:
-        obstacle = subject.obstacle()
         marks = f"{' ' if subject.extra else '*'}{'t' if subject.target else ' '}"
-        print(f"  {marks} {subject.name:<18} {subject.about}")
-        if obstacle:
-            print(f"     {'':<18} cannot run here: {obstacle}")
+        print(f"  {marks} {subject.name:<{WIDTH}} {subject.about}")
+        _show_obstacle(subject.obstacle())
     return 0
+
+
+def _show_obstacle(obstacle: str | None) -> None:
+    if obstacle:
+        print(f"     {'':<{WIDTH}} cannot run here: {obstacle}")
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -192,22 +210,24 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _choose(options: argparse.Namespace) -> tuple[list[Cell], list[Subject], dict[str, str]]:
-    """Return the cells, the subjects that can run, and why the others cannot."""
+    """Return the cells and the subjects that can run, and why the others cannot."""
     preset = PRESETS[options.preset or "quick"]
-    chosen_cells = (
+    wanted_cells = (
         cells.select(options.cells.split(","))
         if options.cells
         else [cell for cell in cells.CELLS if preset.cell(cell)]
     )
-    wanted = (
+    wanted_subjects = (
         subjects.select([*options.subjects.split(","), options.baseline])
         if options.subjects
         else [subject for subject in subjects.SUBJECTS if preset.subject(subject)]
     )
-    obstacles = {subject.name: subject.obstacle() for subject in wanted}
+    obstacles = {cell.name: loads.obstacle(cell.kind) for cell in wanted_cells}
+    obstacles |= {subject.name: subject.obstacle() for subject in wanted_subjects}
     skipped = {name: reason for name, reason in obstacles.items() if reason is not None}
-    runnable = [subject for subject in wanted if subject.name not in skipped]
-    if not runnable:
+    chosen_cells = [cell for cell in wanted_cells if cell.name not in skipped]
+    runnable = [subject for subject in wanted_subjects if subject.name not in skipped]
+    if not chosen_cells or not runnable:
         raise ValueError("nothing to measure: " + "; ".join(skipped.values()))
     return chosen_cells, runnable, skipped
 

@@ -23,6 +23,8 @@ class Kind(StrEnum):
     LATENCY = "latency"
     DATAGRAM = "datagram"
     FILE = "file"
+    TLS = "tls"
+    HTTP = "http"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,10 @@ class Cell:
                 return f"{size}, {self.active:,} busy, a thread of the server computes"
             case Kind.DATAGRAM:
                 return f"UDP, {size} there and back, {self.active:,} peers"
+            case Kind.TLS:
+                return f"TLS, {size}, {self.active:,} busy"
+            case Kind.HTTP:
+                return f"aiohttp answers wrk with a few words, {self.active:,} connections"
             case Kind.FILE:
                 return f"a file of {self.reply // MIB:,} MiB, from memory, for each byte"
             case Kind.LATENCY:
@@ -113,6 +119,8 @@ CELLS = (
     Cell("idle10000", 64, 50, idle=10_000, kind=Kind.IDLE, target=True),
     Cell("compute-x100", 64, 100, kind=Kind.COMPUTE, quick=True, target=True),
     Cell("udp-x100", 64, 100, kind=Kind.DATAGRAM, quick=True, target=True),
+    Cell("tls-x100", 64, 100, kind=Kind.TLS, quick=True, target=True),
+    Cell("http-x100", 1, 100, kind=Kind.HTTP, target=True),
     Cell("sendfile-1GiB", 1, 1, kind=Kind.FILE, reply=GIB, quick=True, target=True),
     Cell("latency-x100", 64, 100, kind=Kind.LATENCY, rate=20_000, quick=True, target=True),
 )

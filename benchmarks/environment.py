@@ -3,6 +3,7 @@
 import datetime
 import importlib.metadata
 import platform
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -11,7 +12,7 @@ from pathlib import Path
 from benchmarks import native
 from benchmarks.processes import ROOT, Placement
 
-PACKAGES = ("netpoll", "cffi", "uvloop", "rloop", "trio", "gevent")
+PACKAGES = ("netpoll", "cffi", "uvloop", "rloop", "trio", "gevent", "aiohttp")
 
 
 def describe(placement: Placement) -> dict[str, str]:
@@ -23,6 +24,7 @@ def describe(placement: Placement) -> dict[str, str]:
         "placement": f"server on CPU {placement.server}, load on CPU {placement.load}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}, "
         f"{platform.python_compiler()}, {_optimized()}, {_gil()}",
+        "TLS": ssl.OPENSSL_VERSION,
         "C compiler": _first_line([native.compiler(), "--version"]),
         "packages": ", ".join(filter(None, map(_version, PACKAGES))),
         "revision": _first_line(["git", "-C", str(ROOT), "describe", "--always", "--dirty"]),

@@ -101,6 +101,8 @@ def _other_panels(results: Results) -> list[Panel]:
 
     for cell in results.cells_of(Kind.CHURN):
         add("CPU µs per connection", cell, lambda sample: sample.cost)
+    for cell in results.cells_of(Kind.TLS, Kind.HTTP):
+        add("CPU µs per message", cell, lambda sample: sample.cost)
     for cell in results.cells_of(Kind.STREAM_IN, Kind.STREAM_OUT, Kind.FILE):
         add("CPU seconds per GB", cell, report_kinds.per_gigabyte)
     for cell in results.cells_of(Kind.COMPUTE):

@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, Self
 
-from benchmarks import latencies, native
+from benchmarks import latencies, loads
 from benchmarks.cells import Cell, Kind
 from benchmarks.servers.common import COMPUTE
 from benchmarks.subjects import Subject
@@ -119,9 +119,7 @@ def _on_cpus(cpus: set[int]) -> Iterator[None]:
 class _Child:
     """A process that answers with lines of JSON."""
 
-    def __init__(
-        self, command: list[str], cpus: set[int], environment: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, command: list[str], cpus: set[int], environment: Mapping[str, str]) -> None:
         self._errors: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by close())
         with _on_cpus(cpus):
             self._process = subprocess.Popen(
@@ -131,7 +129,7 @@ class _Child:
                 stderr=self._errors,
                 text=True,
                 cwd=ROOT,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **environment},
                 process_group=0,  # Ctrl-C is for the benchmark, which then ends its children
             )
         self.pid = self._process.pid
@@ -176,21 +174,6 @@ class _Child:
         self._errors.close()
 
 
-def _load_options(cell: Cell, port: int, server: int) -> list[str]:
-    options = {
-        "--port": port,
-        "--active": cell.active,
-        "--idle": cell.idle,
-        "--size": cell.size,
-        "--reply": cell.reply,
-        "--rate": cell.rate,
-        "--server": server,
-    }
-    words = [str(word) for option in options.items() for word in option]
-    special = {Kind.CHURN: ["--churn"], Kind.DATAGRAM: ["--udp"]}
-    return words + special.get(cell.kind, [])
-
-
 class Pair:
     """A running server with its load, connected and proven. A context manager.
 
@@ -202,10 +185,10 @@ class Pair:
         subject: Subject,
         cell: Cell,
         placement: Placement,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """
-        :param environment: variables for the server
+        :param environment: variables for the server and the load
         """
         self._children: list[_Child] = []
         self._cell = cell
@@ -215,14 +198,14 @@ class Pair:
             self._server = self._start(
                 subject.command(cell.kind),
                 both if computes else {placement.server},
-                {**(environment or {}), **({COMPUTE: "1"} if computes else {})},
+                {**environment, **({COMPUTE: "1"} if computes else {})},
             )
             port = self._server.read()["port"]
             before = self._server.memory()
             self._load = self._start(
-                [str(native.build("load.c")), *_load_options(cell, port, self._server.pid)],
+                loads.command(cell, port, self._server.pid),
                 both if computes else {placement.load},
-                {},
+                environment,
             )
             self._load.read()
             self.memory = (self._server.memory() - before) / cell.connections
@@ -231,7 +214,7 @@ class Pair:
             self.close()
             raise
 
-    def _start(self, command: list[str], cpus: set[int], environment: dict[str, str]) -> _Child:
+    def _start(self, command: list[str], cpus: set[int], environment: Mapping[str, str]) -> _Child:
         child = _Child(command, cpus, environment)
         self._children.append(child)
         return child

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from benchmarks.cells import KIB, Kind
 from benchmarks.results import Results, Sample
-from benchmarks.subjects import FILE_BASELINE
+from benchmarks.subjects import FILE_BASELINE, STANDARD
 from benchmarks.tables import NOTHING, median, spread, table
 
 Column = tuple[str, Callable[[str], str]]
@@ -53,9 +53,18 @@ def _ratio(results: Results, cell: str) -> Column:
     return head, lambda name: spread(results.ratio(cell, name, results.baseline))
 
 
+def _ratios(results: Results, cell: str) -> list[Column]:
+    """To the baseline and to asyncio's own loop."""
+    columns = [_ratio(results, cell)]
+    if results.baseline != STANDARD:
+        column = f"CPU ÷ {STANDARD}"
+        columns.append((column, lambda name: spread(results.ratio(cell, name, STANDARD))))
+    return columns
+
+
 def _churn(results: Results, cell: str) -> list[Column]:
     return [
-        _ratio(results, cell),
+        *_ratios(results, cell),
         ("CPU µs/connection", lambda name: median(results.cost(cell, name), ".1f")),
         (
             "thousand connections/s",
@@ -69,6 +78,18 @@ def _datagrams(results: Results, cell: str) -> list[Column]:
         _ratio(results, cell),
         ("CPU µs/message", lambda name: median(results.cost(cell, name), ".2f")),
         ("thousand messages/s", lambda name: median(results.spread(cell, name, rate), ".1f", 1e-3)),
+    ]
+
+
+def _tls(results: Results, cell: str) -> list[Column]:
+    return [*_ratios(results, cell), *_datagrams(results, cell)[1:]]
+
+
+def _http(results: Results, cell: str) -> list[Column]:
+    return [
+        *_ratios(results, cell),
+        ("CPU µs/request", lambda name: median(results.cost(cell, name), ".1f")),
+        ("thousand requests/s", lambda name: median(results.spread(cell, name, rate), ".1f", 1e-3)),
     ]
 
 
@@ -129,6 +150,12 @@ def _latency(results: Results, cell: str) -> list[Column]:
 HEADINGS: dict[Kind, tuple[str, str, Callable[[Results, str], list[Column]]]] = {
     Kind.CHURN: ("Connection churn", "", _churn),
     Kind.DATAGRAM: ("Datagrams", "", _datagrams),
+    Kind.TLS: ("TLS", "The connections are made before the first window.", _tls),
+    Kind.HTTP: (
+        "HTTP",
+        "wrk makes its connections anew in each window, of which a second is the shortest.",
+        _http,
+    ),
     Kind.STREAM_IN: ("Streaming to the server", "", _stream),
     Kind.STREAM_OUT: ("Streaming from the server", "", _stream),
     Kind.FILE: (

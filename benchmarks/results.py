@@ -91,7 +91,7 @@ class Results:
     samples: list[Sample] = field(default_factory=list)
     memory: list[Memory] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-    """Subjects that cannot run here, and why."""
+    """Cells and subjects that cannot run here, and why."""
     failures: dict[str, str] = field(default_factory=dict)
     """`cell / subject`, and what happened."""
     complete: bool = False

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from benchmarks import certificates
 from benchmarks.cells import SPARE_FILES, Cell, Kind
 from benchmarks.processes import Failed, Pair, Placement, file_in_memory
 from benchmarks.progress import Progress
@@ -69,9 +70,11 @@ def _run_launch(
     """Start all the servers, which sleep while it is not their turn, and measure them in turn."""
     with contextlib.ExitStack() as stack:
         pairs: dict[str, Pair] = {}
-        environment = {}
+        environment: dict[str, str] = {}
         if cell.kind is Kind.FILE:
             environment[FILE] = stack.enter_context(file_in_memory(cell.reply))
+        elif cell.kind is Kind.TLS:
+            environment = stack.enter_context(certificates.make())
         for subject in subjects:
             progress.say(f"{cell.name}: starting {subject.name}")
             try:

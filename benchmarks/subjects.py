@@ -9,6 +9,8 @@ from benchmarks import native
 from benchmarks.cells import Cell, Kind
 
 BASELINE = "uvloop-protocol"
+STANDARD = "asyncio-protocol"
+"""asyncio's own loop: what netpoll's is to be no dearer than."""
 FILE_BASELINE = "python-sendfile"
 """What counts as 1 where files are sent: uvloop has no call for that."""
 STREAMS = {Kind.STREAM_IN: "in", Kind.STREAM_OUT: "out"}
@@ -33,6 +35,10 @@ class Subject:
     """The module that echoes datagrams, if it has a part in such cells."""
     file: str = ""
     """The module that sends files, if it has a part in such cells."""
+    tls: str = ""
+    """The module that echoes over TLS, if it has a part in such cells."""
+    http: str = ""
+    """The module that answers HTTP requests, if it has a part in such cells."""
     idle: str = ""
     """The module for idle connections, where that is another one."""
     kinds: tuple[Kind, ...] = tuple(Kind)
@@ -60,6 +66,8 @@ class Subject:
             Kind.STREAM_OUT: self.stream,
             Kind.DATAGRAM: self.datagram,
             Kind.FILE: self.file,
+            Kind.TLS: self.tls,
+            Kind.HTTP: self.http,
         }
 
     def command(self, kind: Kind = Kind.ECHO) -> list[str]:
@@ -144,6 +152,8 @@ def _asyncio_like(
         package=loop if loop != "asyncio" else "",
         stream="" if style == "streams" else f"stream_{style}",
         datagram="datagram_protocol" if style == "protocol" and loop != "rloop" else "",
+        tls=TLS if style == "protocol" and loop != "rloop" else "",
+        http=HTTP if style == "protocol" and loop != "rloop" else "",
         file="file_asyncio" if loop == "asyncio" and style == "sock" else "",
         extra=extra,
         target=target,
@@ -159,6 +169,8 @@ def _on_netpoll(backend: str, style: str, about: str) -> Subject:
         (OUR_LOOP + backend,),
         stream="" if style == "streams" else f"stream_{style}",
         datagram="datagram_protocol" if style == "protocol" else "",
+        tls=TLS if style == "protocol" else "",
+        http=HTTP if style == "protocol" else "",
         target=True,
     )
 
@@ -166,6 +178,8 @@ def _on_netpoll(backend: str, style: str, about: str) -> Subject:
 OUR_LOOP = "netpoll.asyncio:"
 PROTOCOL = "transports and a Protocol"
 STREAM_API = "streams"
+TLS = "tls_protocol"
+HTTP = "http_aiohttp"
 SOCK = "loop.sock_recv_into and sock_sendall"
 
 SUBJECTS = (

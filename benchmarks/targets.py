@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from benchmarks.cells import KIB
 from benchmarks.results import Results, Sample, Spread
-from benchmarks.subjects import FILE_BASELINE
+from benchmarks.subjects import FILE_BASELINE, STANDARD
 from benchmarks.tables import NOTHING, spread, table
 
 IO_URING = "netpoll-io_uring"
@@ -71,12 +71,14 @@ TARGETS = (
     Target(
         "64 B and 1 KiB, x10 to x1000", SMALL, f"{LOOP}io_uring-protocol", "uvloop-protocol", 1.0
     ),
-    Target(
-        "64 B and 1 KiB, x10 to x1000", SMALL, f"{LOOP}selectors-protocol", "asyncio-protocol", 0.95
-    ),
+    Target("64 B and 1 KiB, x10 to x1000", SMALL, f"{LOOP}selectors-protocol", STANDARD, 0.95),
     Target("64 B and 1 KiB, x10 to x1000", SMALL, f"{LOOP}io_uring-streams", "uvloop-streams", 0.9),
     Target("64 B and 1 KiB, x10 to x1000", SMALL, f"{LOOP}io_uring-sock", "uvloop-sock", 0.6),
-    Target("churn", ("churn-x100",), f"{LOOP}io_uring-protocol", "asyncio-protocol", 1.0),
+    *(
+        Target(where, (cell,), f"{LOOP}{backend}-protocol", STANDARD, 1.0)
+        for where, cell in (("TLS", "tls-x100"), ("HTTP", "http-x100"), ("churn", "churn-x100"))
+        for backend in ("io_uring", "selectors")
+    ),
 )
 IDLE = "idle10000"
 BARE = "python-epoll"

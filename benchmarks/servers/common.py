@@ -22,12 +22,15 @@ COMPUTE = "NETPOLL_BENCHMARK_COMPUTE"
 FILE = "NETPOLL_BENCHMARK_FILE"
 """The environment variable that names the file to send."""
 
+HELLO = b"Hello, world!"
+"""What answers an HTTP request."""
+
 PR_SET_PDEATHSIG = 1
 
 
 def listen() -> socket.socket:
     """Return a listening loopback socket, already announced on standard output."""
-    _die_with_parent()
+    die_with_parent()
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     # Accepted sockets inherit it (asyncio and uvloop set it by themselves; so all servers have it).
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -40,7 +43,7 @@ def listen() -> socket.socket:
 
 def bind() -> socket.socket:
     """Return a bound loopback UDP socket, already announced on standard output."""
-    _die_with_parent()
+    die_with_parent()
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
     sock.setblocking(False)
@@ -48,7 +51,7 @@ def bind() -> socket.socket:
     return sock
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A benchmark that is killed outright must not leave servers behind (Linux: prctl(2))."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+BACKENDS = ("io_uring", "selectors")
 FILES = 400
 """As if so many were allowed: three hundred connections idle, not ten thousand."""
 
@@ -37,7 +39,7 @@ def module(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     return functools.partial(importlib.import_module, package="benchmarks")
 
 
-@pytest.mark.parametrize("subject", ["netpoll-io_uring", "netpoll-selectors"])
+@pytest.mark.parametrize("subject", [f"netpoll-{name}" for name in BACKENDS])
 @pytest.mark.parametrize(
     "name",
     [
@@ -64,6 +66,26 @@ def test_a_moment_of_each_kind(module: Any, name: str, subject: str) -> None:
     assert window.server_cpu > 0
     assert bool(window.latency) == (cell.kind is cells.Kind.LATENCY)
     assert bool(window.loops) == (cell.kind is cells.Kind.COMPUTE)
+
+
+@pytest.mark.parametrize("subject", [f"asyncio-on-{name}-protocol" for name in BACKENDS])
+@pytest.mark.parametrize("name", ["tls-x100", "http-x100"])
+def test_a_moment_of_the_loop(module: Any, name: str, subject: str) -> None:
+    """The loads in Python check what comes back too; wrk takes a second at least."""
+    cells, processes, subjects = module(".cells"), module(".processes"), module(".subjects")
+    (server,), (cell,) = subjects.select([subject]), cells.select([name])
+    obstacle = server.obstacle() or module(".loads").obstacle(cell.kind)
+    if obstacle is not None:
+        pytest.skip(obstacle)
+    with contextlib.ExitStack() as stack:
+        environment: dict[str, str] = {}
+        if cell.kind is cells.Kind.TLS:
+            environment = stack.enter_context(module(".certificates").make())
+        placement = processes.Placement.choose()
+        pair = stack.enter_context(processes.Pair(server, cell, placement, environment))
+        windows = [pair.measure(0.02) for _ in range(2)]
+    assert all(window.messages >= cell.active for window in windows)
+    assert all(window.server_cpu > 0 and window.load_cpu > 0 for window in windows)
 
 
 def test_a_late_message_counts_from_when_it_was_due(module: Any) -> None:

@@ -18,13 +18,16 @@ if not BENCHMARKS.exists():
 
 OWN, BASE = "netpoll-io_uring", "uvloop-protocol"
 POOL, SENDFILE = "netpoll-io_uring-pool", "python-sendfile"
-ECHO, STREAM, IDLE, COMPUTE, LATENCY, FILE = (
+LOOP, STANDARD = "asyncio-on-io_uring-protocol", "asyncio-protocol"
+ECHO, STREAM, IDLE, COMPUTE, LATENCY, FILE, TLS, HTTP = (
     "64B-x10",
     "stream-in-x10",
     "idle10000",
     "compute-x100",
     "latency-x100",
     "sendfile-1GiB",
+    "tls-x100",
+    "http-x100",
 )
 
 
@@ -43,8 +46,8 @@ def run(module: Any) -> Any:
     made = results.Results(
         environment={"date": "today", "CPU": "a slow one"},
         settings={"rounds": 2},
-        subjects=[OWN, POOL, BASE, "python-epoll", SENDFILE],
-        cells=[ECHO, STREAM, IDLE, COMPUTE, LATENCY, FILE],
+        subjects=[OWN, POOL, LOOP, STANDARD, BASE, "python-epoll", SENDFILE],
+        cells=[ECHO, STREAM, IDLE, COMPUTE, LATENCY, FILE, TLS, HTTP],
         summary_cells=[ECHO],
         baseline=BASE,
         kinds={
@@ -53,6 +56,8 @@ def run(module: Any) -> Any:
             COMPUTE: "compute",
             LATENCY: "latency",
             FILE: "file",
+            TLS: "tls",
+            HTTP: "http",
         },
         partial=[POOL],
         about={IDLE: "9,000 idle besides"},
@@ -64,6 +69,8 @@ def run(module: Any) -> Any:
             costs_of["python-epoll"] = (0.010, 0.010)
         elif cell == FILE:
             costs_of = {OWN: (0.008, 0.010), SENDFILE: (0.005, 0.005)}
+        elif cell in (TLS, HTTP):
+            costs_of = {LOOP: (0.008, 0.010), STANDARD: (0.020, 0.010), BASE: (0.010, 0.010)}
         elif cell == ECHO:
             costs_of[POOL] = (0.020, 0.020)
         for subject, costs in costs_of.items():
@@ -114,6 +121,10 @@ def test_the_report_has_a_table_for_each_kind_of_cell(run: Any, module: Any) -> 
     assert "9,000 idle besides" in tables
     assert rows(tables, "Files")[OWN] == ["1.00 (1.00–1.00)", "1.80 (1.60–2.00)", "0.009", "2.00"]
     assert BASE not in rows(tables, "Files")
+    ratios = ["0.90 (0.80–1.00)", "0.70 (0.40–1.00)"]  # of the baseline, of asyncio's own loop
+    assert rows(tables, "TLS")[LOOP] == [*ratios, "9.00", "2.0"]
+    assert rows(tables, "HTTP")[LOOP] == [*ratios, "9.0", "2.0"]
+    assert OWN not in rows(tables, "TLS")
     assert rows(tables, "A computing thread")[OWN][:2] == ["1.00 (1.00–1.00)", "2,000"]
     assert rows(tables, "Latency")[OWN][:2] == ["20 (20–20)", "70 (70–71)"]
     assert "interrupted" not in tables
@@ -136,6 +147,8 @@ def test_targets_stand_beside_what_was_measured(run: Any, module: Any) -> None:
         "≥ 1.30",
         "1.00 (1.00–1.00)",
     ]
+    loop = table[f"{LOOP} ÷ {STANDARD}, CPU time"]
+    assert loop == ["HTTP", "≤ 1.00", "0.70 (0.40–1.00)"]
     memory = "less python-epoll, memory of a connection"
     assert table[f"{OWN} {memory}"] == ["idle", "≤ 2.00 KiB", "1.50 KiB"]
     assert table[f"{POOL} {memory}"] == ["idle", "≤ 1.50 KiB", "1.00 KiB"]
@@ -192,8 +205,10 @@ def test_each_cell_has_the_subjects_that_can_do_it(module: Any) -> None:
     assert players[FILE] == {*own, "asyncio-sock", SENDFILE}
     assert pools | {BASE, "c-epoll"} <= players[IDLE] & players["16KiB-x1000"]
     assert "python-epoll" in players[IDLE] - players["16KiB-x1000"]
+    on_loops = {LOOP, "asyncio-on-selectors-protocol", STANDARD, BASE}
+    assert players[TLS] == players[HTTP] == on_loops
     for name, subjects in players.items():
-        assert own <= subjects
+        assert own <= subjects or name in (TLS, HTTP)
         assert name in ("16KiB-x1000", IDLE) or not pools & subjects
         assert (SENDFILE in subjects) == (name == FILE)
 
@@ -206,3 +221,45 @@ def test_the_file_to_send_ends_with_its_context(module: Any) -> None:
         blocks = Path(path).stat().st_blocks
         assert blocks * 512 >= size  # a hole would cost less than a file that has been read
     assert not Path(path).exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the benchmark is for Linux")
+def test_a_cell_that_cannot_run_here_is_left_out_with_the_cure(
+    module: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "trustme", None)  # as if it were not installed
+    monkeypatch.setenv("PATH", "")  # nor any program
+    main, loads = module(".__main__"), module(".loads")
+    options = main.parser().parse_args(["--cells", f"{ECHO},{TLS}", "--subjects", OWN])
+    monkeypatch.setattr(module(".subjects").Subject, "obstacle", lambda subject: None)
+    chosen, _, skipped = main._choose(options)
+    assert [cell.name for cell in chosen] == [ECHO]
+    assert "trustme is not installed: " in skipped[TLS]
+    assert "pip install trustme" in skipped[TLS]
+    monkeypatch.setitem(loads.PACKAGES, module(".cells").Kind.HTTP, ())
+    main.show_list()
+    shown = capsys.readouterr().out
+    assert "cannot run here: wrk is not installed (Debian: apt-get install wrk)" in shown
+    options = main.parser().parse_args(["--cells", f"{TLS},{HTTP}"])
+    with pytest.raises(ValueError, match=r"nothing to measure: trustme .*; wrk "):
+        main._choose(options)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the benchmark is for Linux")
+def test_what_wrk_says_at_its_end(module: Any) -> None:
+    http, window = module(".loads.http"), module(".loads.window")
+    none = '{"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}'
+
+    def said(requests: int, errors: str) -> str:
+        summary = f'{{"requests": {requests}, "microseconds": 1500000, "errors": {errors}}}'
+        return f"Running 1s test\n{summary}\n"
+
+    assert http.read_summary(said(4000, none)) == (4000, 1.5)
+    for wrong, what in (
+        (said(4000, none.replace('"read": 0', '"read": 3')), "{'read': 3}"),
+        (said(0, none), "0 requests"),
+        ("Running 1s test\n", "no summary"),
+        ("", "no summary"),
+    ):
+        with pytest.raises(window.LoadFailed, match=what):
+            http.read_summary(wrong)
