@@ -37,7 +37,7 @@ def port(net: Loopback) -> Iterator[CompletionPort]:
 
 
 def engine_of(port: CompletionPort) -> IoUringEngine:
-    return cast("Any", port)._backend._engine
+    return cast("IoUringEngine", cast("Any", port)._backend._engine)
 
 
 class Server:
@@ -343,14 +343,14 @@ def test_threads_that_wait_together_answer_everything_once(net: Loopback) -> Non
         def serve() -> None:
             while True:
                 for completion in port.get_many(8):
-                    if not isinstance(completion.overlapped, Overlapped):
+                    operation: Any = completion.overlapped
+                    if operation is None:
                         return
-                    if id(completion.overlapped) in receives:
+                    if id(operation) in receives:
                         size, _ = completion.result()
-                        data = bytes(completion.overlapped.buffers[:size])
-                        server.answer(completion.overlapped, data)
+                        server.answer(operation, bytes(operation.buffers[:size]))
                     else:
-                        port.resubmit(completion.overlapped.context)
+                        port.resubmit(operation.context)
 
         running = [run(serve) for _ in range(threads)]
         found: list[bytes] = []

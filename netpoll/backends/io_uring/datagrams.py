@@ -131,11 +131,11 @@ def finish_wait(operation: Operation, result: int) -> bool:
 def write_length(operation: Operation) -> bool:
     """Where there is an entry, and one buffer, only its length can have changed."""
     native: Native = operation._native
-    written = native.size >= 0 and native.kept is not None
+    kept: Any = native.kept if native.size >= 0 else None
     native.size = operation._size
-    if not written or isinstance(operation._view, list):
+    if kept is None or isinstance(operation._view, list):
         return False
-    header, vectors, name, _ = native.kept
+    header, vectors, name, _ = kept
     U64.pack_into(vectors, IOVEC_LENGTH, operation._size)
     U32.pack_into(header, MSGHDR_NAME_LENGTH, len(name))
     return True

@@ -380,7 +380,7 @@ class IoUringEngine(Engine):
                 known is None
                 or known[0] is not address
                 or native.kept is None
-                or len(native.name) != len(known[1])
+                or native.room != len(known[1])
             ):
                 retarget(overlapped, address)
                 return resubmit(overlapped, size)

@@ -76,11 +76,11 @@ OPERATIONS: Final[dict[Opcode, tuple[Prepare, str]]] = {
     ),
     Opcode.RECVFROM_INTO: (
         prepare_receive,
-        "IORING_OP_RECVMSG",
+        "IORING_OP_RECVMSG, recvmmsg() where several are pending",
     ),
     Opcode.SENDTO: (
         prepare_send,
-        "IORING_OP_SENDMSG",
+        "IORING_OP_SENDMSG, sendmmsg() for several",
     ),
     Opcode.RECVMSG_INTO: (
         prepare_receive_message,
