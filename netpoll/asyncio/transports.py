@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from asyncio import constants, sslproto, trsock
 from asyncio.log import logger
 from contextvars import Context, copy_context
@@ -228,6 +229,20 @@ def _detach(server: Any, transport: Any) -> None:
         server._detach(transport)
     else:
         server._detach()
+
+
+class ByDescriptor(dict[int, Any]):
+    """The transports, held weakly. Not a `WeakValueDictionary`, which takes two microseconds to
+    enter one: here the entry of a transport that is gone stays until its number comes again."""
+
+    def __setitem__(self, fd: int, transport: Any) -> None:
+        super().__setitem__(fd, weakref.ref(transport))
+
+    def __getitem__(self, fd: int) -> Any:
+        transport = super().__getitem__(fd)()
+        if transport is None:
+            raise KeyError(fd)
+        return transport
 
 
 class Transports(LoopPart):
