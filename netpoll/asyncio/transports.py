@@ -9,7 +9,7 @@ from asyncio.log import logger
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
-from netpoll.asyncio.standard import FlowControl, LoopPart
+from netpoll.asyncio.standard import SERVER_KNOWS_TRANSPORTS, FlowControl, LoopPart
 from netpoll.backends.addresses import KNOWN
 from netpoll.handles import port_of
 
@@ -218,14 +218,14 @@ class SocketTransport(FlowControl):
 
 
 def _attach(server: Any, transport: Any) -> None:
-    if server._attach.__code__.co_argcount > 1:  # Python 3.13
+    if SERVER_KNOWS_TRANSPORTS:
         server._attach(transport)
     else:
         server._attach()
 
 
 def _detach(server: Any, transport: Any) -> None:
-    if server._detach.__code__.co_argcount > 1:
+    if SERVER_KNOWS_TRANSPORTS:
         server._detach(transport)
     else:
         server._detach()
