@@ -11,7 +11,7 @@ from netpoll.asyncio.readiness import Readiness
 from netpoll.asyncio.serving import Serving
 from netpoll.asyncio.slots import Slots
 from netpoll.asyncio.sockets import Sockets
-from netpoll.asyncio.transports import Transports
+from netpoll.asyncio.transports import ByDescriptor, Transports
 from netpoll.asyncio.turns import BATCH, Soon, Turns
 from netpoll.port import CompletionPort
 
@@ -68,6 +68,7 @@ class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
         try:
             selector: Any = Completions(self.port)
             super().__init__(selector)
+            self._transports = ByDescriptor()
         except BaseException:
             self.port.close()
             raise

@@ -23,9 +23,6 @@ class Operation(Overlapped[T]):
 
     __slots__ = ()
 
-    def __init__(self, finished: Callable[[Completion], object]) -> None:
-        super().__init__(finished)
-
 
 def within(context: Context, finished: Callable[..., object]) -> Callable[[Completion], object]:
     """`finished`, called in `context`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from netpoll import status as nt
 from netpoll.asyncio.operations import Operation, within
 from netpoll.asyncio.standard import LoopPart
+from netpoll.asyncio.streams import StreamTransport
 from netpoll.backends.addresses import KNOWN
 from netpoll.handles import port_of
 
@@ -153,9 +154,8 @@ class Serving(LoopPart):
         protocol = None
         try:
             protocol = protocol_factory()
-            self._make_socket_transport(
-                connection, protocol, extra=extra, server=server, context=context
-            )
+            # the number of its descriptor is new: nothing to check
+            StreamTransport(self, connection, protocol, None, extra, server, context)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -5,7 +5,7 @@ at when a new Python comes. All of them are the same from CPython 3.11 to 3.15.
 from __future__ import annotations
 
 import asyncio
-from asyncio import constants, format_helpers, futures, protocols, transports
+from asyncio import base_events, constants, format_helpers, futures, protocols, transports
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ else:
 
 _futures: Any = futures
 _protocols: Any = protocols
+_base_events: Any = base_events
 _format_helpers: Any = format_helpers
 
 set_result_unless_cancelled: Callable[[Any, Any], None] = _futures._set_result_unless_cancelled
@@ -75,6 +76,8 @@ BYTES = (bytes, bytearray, memoryview)
 """What may be written."""
 TRY_NATIVE_SENDFILE: Any = constants._SendfileMode.TRY_NATIVE
 WRITES_BEFORE_WARNING: int = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+SERVER_KNOWS_TRANSPORTS: bool = _base_events.Server._attach.__code__.co_argcount > 1
+"""From Python 3.13 on: a server is told which connection comes and goes."""
 
 
 def describe_callback(handle: Any) -> str:

@@ -72,13 +72,22 @@ class StreamTransport(SocketTransport, transports.Transport):
         self._eof = False
         self._empty_waiter: Any = None
         send_at_once(sock)
-        self._call_soon(self._protocol.connection_made, self)
-        if waiter is not None:
+        if waiter is None:
+            self._call_soon(self._connected)
+        else:
+            self._call_soon(self._protocol.connection_made, self)
             # only wake up the waiter when connection_made() has been called
             self._call_soon(set_result_unless_cancelled, waiter, None)
-        # only start reading when connection_made() has been called; and who waits for the
-        # connection goes on before there is any data
-        self._call_soon(self._receive)
+            # only start reading when connection_made() has been called; and who waits for the
+            # connection goes on before there is any data
+            self._call_soon(self._receive)
+
+    def _connected(self) -> None:
+        """Nobody waits for the connection: one callback instead of two."""
+        try:
+            self._protocol.connection_made(self)
+        finally:
+            self._receive()
 
     def set_protocol(self, protocol: Any) -> None:
         if self._receiving:
@@ -363,5 +372,7 @@ class StreamTransport(SocketTransport, transports.Transport):
 def send_at_once(sock: socket.socket) -> None:
     """No Nagle algorithm, as in every asyncio loop. Tried and not asked for: `sock.family` and
     `sock.type` make an enum each, for a microsecond."""
-    with contextlib.suppress(OSError):  # a Unix socket, or one that is closed already
+    try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        return  # a Unix socket, or one that is closed already

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from asyncio import constants, sslproto, trsock
 from asyncio.log import logger
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
-from netpoll.asyncio.standard import FlowControl, LoopPart
+from netpoll.asyncio.standard import SERVER_KNOWS_TRANSPORTS, FlowControl, LoopPart
 from netpoll.backends.addresses import KNOWN
 from netpoll.handles import port_of
 
@@ -217,17 +218,31 @@ class SocketTransport(FlowControl):
 
 
 def _attach(server: Any, transport: Any) -> None:
-    if server._attach.__code__.co_argcount > 1:  # Python 3.13
+    if SERVER_KNOWS_TRANSPORTS:
         server._attach(transport)
     else:
         server._attach()
 
 
 def _detach(server: Any, transport: Any) -> None:
-    if server._detach.__code__.co_argcount > 1:
+    if SERVER_KNOWS_TRANSPORTS:
         server._detach(transport)
     else:
         server._detach()
+
+
+class ByDescriptor(dict[int, Any]):
+    """The transports, held weakly. Not a `WeakValueDictionary`, which takes two microseconds to
+    enter one: here the entry of a transport that is gone stays until its number comes again."""
+
+    def __setitem__(self, fd: int, transport: Any) -> None:
+        super().__setitem__(fd, weakref.ref(transport))
+
+    def __getitem__(self, fd: int) -> Any:
+        transport = super().__getitem__(fd)()
+        if transport is None:
+            raise KeyError(fd)
+        return transport
 
 
 class Transports(LoopPart):

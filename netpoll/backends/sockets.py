@@ -82,7 +82,10 @@ class SocketAssociation(Association):
     def __init__(self, handle: socket.socket, fd: int, reading: Line, writing: Line) -> None:
         super().__init__(handle, fd)
         self.file: FileState | None = descriptors.state_of(handle)
-        self.stream: bool = self.file is None and handle.type == socket.SOCK_STREAM
+        # past the property of socket.socket, which makes an enum: half a microsecond
+        self.stream: bool = (
+            self.file is None and super(socket.socket, handle).type == socket.SOCK_STREAM
+        )
         self.reading: Any = reading
         self.writing: Any = writing
         self.reports: bool | None = None
