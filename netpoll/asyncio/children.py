@@ -19,6 +19,8 @@ class ChildTransport(base_subprocess.BaseSubprocessTransport):
         _proc: Any
         _returncode: int | None
 
+        def _check_proc(self) -> None: ...
+
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._closed:
             return

@@ -28,6 +28,12 @@ standard: Any = unix_events
 class SubprocessTransport(ChildTransport, standard._UnixSubprocessTransport):  # type: ignore[misc]
     """A child process. The base sees to its standard input."""
 
+    def send_signal(self, signal: int) -> None:
+        """Send it a signal, unless it has ended."""
+        self._check_proc()
+        # which signals nobody who has been waited for, whether or not that has been told yet
+        self._proc.send_signal(signal)
+
 
 class Wakeup:
     """The descriptor that is told of signals, which is one for the whole process."""

@@ -258,6 +258,7 @@ class Sockets(LoopPart):
             raise asyncio.SendfileNotAvailableError("the socket belongs to another port")
         length = max(size - offset, 0) if count is None else min(count, max(size - offset, 0))
         if not length:
+            os.lseek(number, offset, os.SEEK_SET)
             return 0
         operation: Operation[int] = Operation(_nobody)
         try:

@@ -387,7 +387,10 @@ class SoftwarePort(Backend):
             self._engine.detach(association)
         waitable.close()
         if not operation._final:
-            operation._value = waitables.result_of(operation.handle)
+            try:
+                operation._value = waitables.result_of(operation.handle)
+            except OSError as error:  # this operation's failure, and nobody else's
+                operation._final = nt.from_errno(error.errno or 0)
 
     def _finish_inline(self, operation: AnyOverlapped) -> None:
         """The operation ended within its start, and not in the plainest way."""
