@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
-from netpoll.backends import software
+from netpoll.backends import packets, software, timers, waiting
 from netpoll.backends.base import Association, Capability, Engine
 from netpoll.backends.software import SoftwarePort, reacquire
 from netpoll.overlapped import Completion, Opcode, Overlapped
@@ -257,7 +257,8 @@ class Clock:
 
         :param patch: `setattr` that somebody undoes
         """
-        patch(software, "time", self)
+        for module in (packets, waiting, timers, software):
+            patch(module, "time", self)
 
     def pass_time(self, timeout: float | None) -> None:
         """Sleep, for an engine: exactly as long as asked."""

@@ -11,7 +11,8 @@ import pytest
 from unit.scripted import PENDING, Clock, Handle, Rig
 
 from netpoll import status as nt
-from netpoll.backends.software import TURNS_WITHOUT_POLL, _Waiter
+from netpoll.backends.packets import TURNS_WITHOUT_POLL
+from netpoll.backends.waiters import Waiter
 from netpoll.testing.waiting import DEADLINE, Running, at_least, run, wait_until
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def test_wake_ups_coalesce(rig: Rig) -> None:
 
 
 def test_a_sleeper_is_woken_once_however_often_it_is_told() -> None:
-    waiter = _Waiter()
+    waiter = Waiter()
     for _ in range(3):
         waiter.wake()
     assert waiter.signal.acquire(blocking=False)

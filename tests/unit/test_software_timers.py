@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 from unit.scripted import Clock, Rig
 
 from netpoll import status as nt
-from netpoll.backends import software
+from netpoll.backends import packets
 from netpoll.testing.waiting import run, wait_until
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def test_limits_are_kept_while_packets_never_run_dry(monkeypatch: pytest.MonkeyP
     operation = rig.start(timeout=1.0)
     clock.now += 2
     taken: list[Any] = []
-    for number in range(2 * software.TURNS_WITHOUT_POLL):
+    for number in range(2 * packets.TURNS_WITHOUT_POLL):
         rig.post(number)
         taken += rig.take(1)
     assert operation in taken
