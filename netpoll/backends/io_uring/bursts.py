@@ -24,7 +24,7 @@ from netpoll.backends.io_uring.library import address_of, syscalls
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from netpoll.backends.io_uring.lines import Line
+    from netpoll.backends.io_uring.lines import DatagramLine
     from netpoll.overlapped import Overlapped
 
     Operation = Overlapped[Any]
@@ -115,7 +115,7 @@ class Bursts:
         self.calls: int = 0
         """System calls made so far."""
 
-    def _gather(self, line: Line) -> list[Operation]:
+    def _gather(self, line: DatagramLine) -> list[Operation]:
         """Those at the head of the line."""
         rest = line.rest
         if not rest:
@@ -126,7 +126,7 @@ class Bursts:
 
     # -- receive -----------------------------------------------------------------------------------
 
-    def receive(self, line: Line) -> tuple[int, int]:
+    def receive(self, line: DatagramLine) -> tuple[int, int]:
         """Fill the receives at the head of the line with the datagrams that are there.
 
         :return: how many; and the errno of the first one, if that has failed
@@ -181,7 +181,7 @@ class Bursts:
 
     # -- send --------------------------------------------------------------------------------------
 
-    def may_send(self, line: Line) -> bool:
+    def may_send(self, line: DatagramLine) -> bool:
         """Whether no send can meet what an earlier datagram has met: such an error would be gone
         with the call that did not report it. A socket without a peer is told of none, unless it
         has asked for that."""
@@ -191,7 +191,7 @@ class Bursts:
         record: Any = head._association
         return not record.reports and self._get_peer(record.fd, self._outgoing, self._length) < 0
 
-    def send(self, line: Line) -> int:
+    def send(self, line: DatagramLine) -> int:
         """Send what stands at the head of the line; how many datagrams went."""
         run = self._gather(line)
         headers: list[Any] = [operation._native.header for operation in run]
@@ -227,7 +227,7 @@ def _is_left(operation: Operation, moved: tuple[int, int, int]) -> bool:
     return operation._final == PENDING and moved[2] != UNUSED
 
 
-def let_go(line: Line) -> None:
+def let_go(line: DatagramLine) -> None:
     """Those that have ended leave the line."""
     rest = line.rest
     last = rest[-1] if rest else line.head

@@ -18,6 +18,7 @@ import errno
 import functools
 import logging
 import os
+import socket
 import threading
 import time
 import weakref
@@ -41,9 +42,9 @@ from netpoll.backends.io_uring.datagrams import (
     send_datagram,
     write_wait,
 )
-from netpoll.backends.io_uring.entries import NEVER, SQE, Native
+from netpoll.backends.io_uring.entries import NEVER, SQE, DatagramNative, Native
 from netpoll.backends.io_uring.library import address_of
-from netpoll.backends.io_uring.lines import EndOfStream, Line
+from netpoll.backends.io_uring.lines import DatagramLine, EndOfStream, Line
 from netpoll.backends.io_uring.pooled import Provided, receive_into, wait_first
 from netpoll.backends.io_uring.ring import Ring
 from netpoll.backends.io_uring.streams import end_whole, finish_whole
@@ -54,7 +55,6 @@ from netpoll.overlapped import FILES, SENDS, Opcode, Overlapped
 from netpoll.pools import Starved
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from netpoll.backends.files import FileTransfer
@@ -92,7 +92,10 @@ class Channel(sockets.SocketAssociation):
     __slots__ = ()
 
     def __init__(self, handle: socket.socket, fd: int) -> None:
-        super().__init__(handle, fd, Line(), Line())
+        # a file has no type
+        datagrams = getattr(handle, "type", socket.SOCK_STREAM) != socket.SOCK_STREAM
+        line = DatagramLine if datagrams else Line
+        super().__init__(handle, fd, line(), line())
 
 
 class _Wake:
@@ -164,7 +167,7 @@ class IoUringEngine(Engine):
         self._bursts = Bursts(self._finished)
         self._past = 0
         """Waits in a row that had enough of those, and did not look at the ring."""
-        self._due: list[Line] = []
+        self._due: list[DatagramLine] = []
         """Where datagrams have been started that are to share a system call."""
         self._paused: dict[Channel, tuple[Operation, float]] = {}
         """Listeners without a descriptor for the next connection, and when to try again."""
@@ -248,7 +251,9 @@ class IoUringEngine(Engine):
         except IndexError:
             token = len(self._table)
             self._table.append(None)
-        native = Native(token, self._tokens)
+        record = sockets.association_of(operation)
+        datagram = record.reading.__class__ is DatagramLine
+        native = (DatagramNative if datagram else Native)(token, self._tokens)
         if operation.opcode is Opcode.RECV_POOLED:
             self._adopt(operation._address)
         operations.prepare(operation, native)
@@ -658,7 +663,7 @@ class IoUringEngine(Engine):
         else:
             self._hand_due_over()
 
-    def _send_due(self, line: Line) -> None:
+    def _send_due(self, line: DatagramLine) -> None:
         bursts = self._bursts
         while line.due and bursts.may_send(line) and bursts.send(line) == bursts.most:
             pass
@@ -674,7 +679,7 @@ class IoUringEngine(Engine):
             self._give_to_kernel(line)
             self._urgent = True
 
-    def _receive_due(self, line: Line) -> None:
+    def _receive_due(self, line: DatagramLine) -> None:
         record = sockets.association_of(line.head)
         bursts = self._bursts
         most = 0
@@ -693,13 +698,13 @@ class IoUringEngine(Engine):
             finally:
                 self._let_go(line, head)
 
-    def _let_go(self, line: Line, head: Operation) -> None:
+    def _let_go(self, line: DatagramLine, head: Operation) -> None:
         """The head has left the line if it has ended, by whatever."""
         if head._final != PENDING:
             self._finished.append(head)
             let_go(line)
 
-    def _give_to_kernel(self, line: Line) -> None:
+    def _give_to_kernel(self, line: DatagramLine) -> None:
         """The head has to wait, alone."""
         head: Operation = line.head
         native: Native = head._native
@@ -947,7 +952,7 @@ class IoUringEngine(Engine):
             if operation._call is finish_first_receive:
                 self._move(operation)
             elif operation._call is finish_wait:
-                line = operation._queue
+                line: DatagramLine = operation._queue
                 # no call between these, as in _give_to_kernel()
                 line.due = True
                 self._table[token] = None
@@ -1022,8 +1027,9 @@ class IoUringEngine(Engine):
         elif not following._native.room or following.handle._closed:
             self._hand_over(following)
         else:
-            line.due = True
-            self._due.append(line)
+            datagrams = cast("DatagramLine", line)
+            datagrams.due = True
+            self._due.append(datagrams)
 
     def _move(self, operation: Operation) -> None:
         """An accept has its connection and waits for data on it; the next accept gets its turn."""

@@ -51,17 +51,23 @@ class Native:
         "cause",
         "entry",
         "flags",
-        "header",
         "kept",
         "moved",
-        "name",
         "rewrite",
-        "room",
         "size",
         "token",
         "tokens",
-        "vector",
     )
+
+    # What only DatagramNative has of its own: these four would cost an idle connection 64 bytes.
+    header: bytearray | None = None
+    """The struct mmsghdr among it, of a send that may share a system call with others."""
+    vector: bytes | None = None
+    """The struct iovec, of a receive of which that is all that others need."""
+    name: memoryview = memoryview(NOTHING)
+    """The address among it, if there is one."""
+    room: int = 0
+    """Bytes of an address of the socket's family, of one that may share a system call."""
 
     def __init__(self, token: int, tokens: list[int]) -> None:
         self.token: int = token
@@ -73,14 +79,6 @@ class Native:
         the beginning again."""
         self.kept: Any = None
         """Memory of ours that the entry points to."""
-        self.header: bytearray | None = None
-        """The struct mmsghdr among it, of a send that may share a system call with others."""
-        self.vector: bytes | None = None
-        """The struct iovec, of a receive of which that is all that others need."""
-        self.name: memoryview = memoryview(NOTHING)
-        """The address among it, if there is one."""
-        self.room: int = 0
-        """Bytes of an address of the socket's family, of one that may share a system call."""
         self.size: int = -1
         """How many bytes of the buffers the entry speaks of."""
         self.moved: int = 0
@@ -105,6 +103,18 @@ class Native:
     ) -> None:
         """Make the entry."""
         SQE.pack_into(self.entry, 0, opcode, 0, 0, fd, offset, address, length, flags, self.token)
+
+
+class DatagramNative(Native):
+    """The same of an operation on a socket of datagrams, which may share system calls."""
+
+    __slots__ = ("header", "name", "room", "vector")
+
+    def __init__(self, token: int, tokens: list[int]) -> None:
+        super().__init__(token, tokens)
+        self.header = self.vector = None
+        self.name = Native.name
+        self.room = 0
 
 
 def write_message(

@@ -22,16 +22,18 @@ class EndOfStream:
 class Line:
     """The operations of one direction (receiving or sending) of one handle."""
 
-    __slots__ = ("burst", "due", "head", "refusal", "rest")
+    __slots__ = ("head", "refusal", "rest")
+
+    # only a DatagramLine has these of its own
+    burst: bool = False
+    """Datagrams come by the dozen: what is started now waits for what will be started next."""
+    due: bool = False
+    """The head waits for that, and the kernel has not got it."""
 
     def __init__(self) -> None:
         self.head: Any = None
         """The one that the kernel has, or is about to get."""
         self.rest: deque[Any] | None = None
-        self.burst: bool = False
-        """Datagrams come by the dozen: what is started now waits for what will be started next."""
-        self.due: bool = False
-        """The head waits for that, and the kernel has not got it."""
         self.refusal: int = 0
         """The status with which every start fails: a reset is sticky (EMU-15), so is a shutdown."""
 
@@ -61,3 +63,13 @@ class Line:
     def waiting(self) -> list[Any]:
         """Those behind the head, in order."""
         return [each for each in self.rest or () if not isinstance(each, EndOfStream)]
+
+
+class DatagramLine(Line):
+    """A line of operations that may share system calls."""
+
+    __slots__ = ("burst", "due")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.burst = self.due = False
