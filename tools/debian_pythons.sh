@@ -57,6 +57,8 @@ install_pythons() {
     inside apt-get -qq update
     local packages
     packages=$(inside apt-cache pkgnames python3. | grep -xE 'python3\.[0-9]+' | sort -V)
+    # with their own tests, of which tests/asyncio_suite runs those of asyncio
+    packages+=$'\n'$(sed 's/.*/lib&-testsuite/' <<<"$packages")
     packages+=$'\n'$(inside apt-cache pkgnames pypy3 | grep -xE 'pypy3|pypy3-dev' || true)
     # gcc, for what has no wheel for PyPy
     # shellcheck disable=SC2086 # words are wanted

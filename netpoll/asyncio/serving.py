@@ -124,18 +124,20 @@ class Serving(LoopPart):
         if len(timeouts) > 2:  # from 3.15 on the context may come behind them
             *timeouts, context = timeouts  # type: ignore[assignment]
         names = ("ssl_handshake_timeout", "ssl_shutdown_timeout")
-        options = {**dict(zip(names, timeouts, strict=False)), **more}
-        if context is not None:
-            options["context"] = context
+        options: dict[str, Any] = {**dict(zip(names, timeouts, strict=False)), **more}
 
         def serve(connection: socket.socket, extra: dict[str, Any]) -> None:
+            # what a protocol sets is its connection's, and not the next one's
+            own = copy_context() if context is None else context.copy()
             if sslcontext is None:
-                self._serve_plain(protocol_factory, connection, extra, server, context)
+                own.run(self._serve_plain, protocol_factory, connection, extra, server, own)
             else:
+                if context is not None:
+                    options["context"] = own
                 accept = self._accept_connection2(
                     protocol_factory, connection, extra, sslcontext, server, **options
                 )
-                self.create_task(accept)
+                self.create_task(accept, context=own)
 
         if port_of(sock) is not self.port:
             self.port.associate(sock, skip_on_success=True)

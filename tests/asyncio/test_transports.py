@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import socket
 import struct
 from typing import TYPE_CHECKING, Any
@@ -125,6 +126,41 @@ def test_a_new_protocol_gets_what_was_received_for_the_old_one(
         assert b"".join(new.said) == b"of the new"
 
     loops.run(main())
+
+
+def test_what_a_protocol_sets_is_its_connections(loops: Loops, net: Loopback) -> None:
+    """Context variables: from the server to its connections, and not from one to the next."""
+    variable = contextvars.ContextVar("variable", default="")
+    seen: list[str] = []
+
+    class Connection(asyncio.Protocol):
+        def __init__(self) -> None:
+            seen.append(variable.get())
+            variable.set("made")
+
+        def data_received(self, data: bytes) -> None:
+            seen.append(variable.get())
+            variable.set("received")
+
+        def eof_received(self) -> None:
+            seen.append(variable.get())
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        variable.set("server")
+        server = await loop.create_server(Connection, "127.0.0.1", 0)
+        variable.set("later")
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"data")
+            writer.write_eof()
+            await reader.read()
+            writer.close()
+        server.close()
+        await server.wait_closed()
+
+    loops.run(main())
+    assert seen == ["server", "made", "received"] * 2
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_NETLINK"), reason="a kind of socket that Linux has")
