@@ -10,7 +10,8 @@ runs in several processes, since much of it is waiting (with `-n 0` among the ar
 With arguments, or with NETPOLL_WINE_PYTHON=3.12 in the environment, there is one Python only.
 If Wine's own server crashes, which it does now and then, its Pythons start once more.
 
-tests/real_programs is not among it: curl, nc, socat and wrk are programs of Linux.
+Of tests/real_programs it has what runs on the event loop, on iocp: curl, nc, socat and wrk are
+programs of Linux.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ WINE_PYTHON = [sys.executable, str(ROOT / "tools" / "wine_python.py")]
 
 WHOLE = ["tests/unit", "tests/backends", "tests/conformance", "tests/asyncio", "tests/cli"]
 WHOLE += ["tests/stress"]
+PROGRAMS = ["tests/real_programs/test_web.py", "tests/real_programs/test_libraries.py"]
+PROGRAMS += ["--netpoll-backend=iocp"]
 CONFORMANCE = ["tests/conformance", "--netpoll-backend=iocp"]
 PROCESSES = ["-n", "auto", "--dist", "worksteal"]
 INTERRUPTED = (2, 130, 137, 143)  # pytest's own code, and those of signals
@@ -56,7 +59,8 @@ def runs(arguments: list[str]) -> list[tuple[str, list[str]]]:
     oldest, *others = versions()
     if arguments:
         return [(oldest, arguments)]
-    return [(oldest, WHOLE), *((version, CONFORMANCE) for version in others[-1:])]
+    newest = others[-1:]
+    return [(oldest, WHOLE), (oldest, PROGRAMS), *((version, CONFORMANCE) for version in newest)]
 
 
 class Run:

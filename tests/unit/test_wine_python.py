@@ -49,11 +49,12 @@ def test_the_requirements_are_those_of_the_project(build: Any) -> None:
         "dependency-groups": {
             "test": [{"include-group": "more"}, "c; sys_platform == 'win32'"],
             "more": ["d"],
+            "web": ["e"],
             "docs": ["y"],
         },
     }
     found = build.requirements(project)
-    assert found == ["a>=1", "b", "d", "c; sys_platform == 'win32'", *build.UNMARKED]
+    assert found == ["a>=1", "b", "d", "c; sys_platform == 'win32'", "e", *build.UNMARKED]
 
 
 def test_paths_are_those_of_the_drive_that_is_linux(prefix: Any) -> None:

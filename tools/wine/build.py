@@ -127,7 +127,8 @@ def requirements(project: dict[str, Any]) -> list[str]:
                 yield from group(item["include-group"])
 
     extra = project["project"]["optional-dependencies"]["cli"]
-    return [*project["project"]["dependencies"], *extra, *group("test"), *UNMARKED]
+    groups = [*group("test"), *group("web")]
+    return [*project["project"]["dependencies"], *extra, *groups, *UNMARKED]
 
 
 @dataclass(frozen=True)
