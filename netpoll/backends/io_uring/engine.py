@@ -219,8 +219,6 @@ class IoUringEngine(Engine):
         channel.closing = False
         channel.refuse(nt.STATUS_INVALID_HANDLE)
         pending = self.pending(channel)
-        if not pending:
-            return pending
         for operation in pending:
             self._stop(operation, sockets.status_of_close(operation))
         self._await(pending)
