@@ -179,8 +179,12 @@ def end_of_stream(operation: Operation) -> None:
     """A stream receive of nothing: the peer's FIN (RECV-04), unless a reset went before
     (EMU-15)."""
     operation.transferred = 0
-    reset = association_of(operation).reset
-    operation._final = nt.STATUS_CONNECTION_RESET if reset else nt.STATUS_SUCCESS
+    record = association_of(operation)
+    if not record.reset and record.writing.head is not None and not has_peer(operation.handle):
+        # the system has told a pending send of the reset, which comes to us after this
+        fail(operation, errno.ECONNRESET)
+    else:
+        operation._final = nt.STATUS_CONNECTION_RESET if record.reset else nt.STATUS_SUCCESS
 
 
 # -- accepting -------------------------------------------------------------------------------------

@@ -226,6 +226,7 @@ DIFFERENCES = (
             "test_a_reset_has_two_numbers",
             "test_a_failed_operation_is_false_with_its_record",
             "test_an_empty_receive_reports_a_reset",
+            "test_a_reset_is_told_to_an_empty_receive_behind_another",
             "test_a_reset_is_told_although_some_has_come",
             "test_a_reset_ends_a_pending_receive_as_a_reset",
             "test_a_reset_ends_every_pending_receive_once",

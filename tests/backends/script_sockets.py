@@ -241,8 +241,6 @@ class Narrow(Stream):
             self.sent += size
 
     poll = None  # type: ignore[assignment]  # how full is full is the system's
-    # beside a pending send, a reset may read as the end of the stream there on io_uring
-    probe = None  # type: ignore[assignment]
 
 
 class Connecting(Stream):

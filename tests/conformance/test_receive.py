@@ -80,6 +80,34 @@ def test_an_empty_receive_reports_a_reset(port: CompletionPort, net: Loopback) -
     assert take(port).error in RESET
 
 
+@pytest.mark.statement("RECV-01", "RECV-05")
+def test_a_reset_is_told_to_an_empty_receive_beside_a_send(
+    port: CompletionPort, net: Loopback
+) -> None:
+    """The system tells it once, and the send may be told (found by the differential test)."""
+    near, far = net.tcp_pair(buffer=16384)
+    port.associate(near)
+    port.recv(near, 0)
+    port.send(near, bytes(400_000))
+    nothing_more(port)
+    reset(far)
+    assert {completion.error for completion in collect(port, 2)} <= RESET
+
+
+@pytest.mark.statement("RECV-01", "RECV-05")
+def test_a_reset_is_told_to_an_empty_receive_behind_another(
+    port: CompletionPort, net: Loopback
+) -> None:
+    """The system tells it once (found by the differential test)."""
+    near, far = net.tcp_pair()
+    port.associate(near)
+    for size in (1, 0, 1, 0):
+        port.recv(near, size)
+    nothing_more(port)
+    reset(far)
+    assert {completion.error for completion in collect(port, 4)} <= RESET
+
+
 @pytest.mark.statement("RECV-03")
 def test_a_receive_ends_with_any_data(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()

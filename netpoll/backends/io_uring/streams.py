@@ -140,14 +140,17 @@ def finish_probe(operation: Operation, result: int) -> bool:
         sockets.fail(operation, -result)
         return True
     try:
-        operation.handle.recv(1, socket.MSG_PEEK | sockets.DONTWAIT)
+        data = operation.handle.recv(1, socket.MSG_PEEK | sockets.DONTWAIT)
     except BlockingIOError:
         return False  # somebody else has read it
     except OSError as error:
         sockets.fail(operation, error.errno or errno.EIO)
         return True
-    operation.transferred = 0
-    operation._final = 0
+    if data:
+        operation.transferred = 0
+        operation._final = 0
+    else:
+        sockets.end_of_stream(operation)
     return True
 
 

@@ -162,13 +162,16 @@ def await_readability(operation: Operation) -> int:
     """
     unblock(operation)
     try:
-        operation.handle.recv(1, socket.MSG_PEEK | DONTWAIT)
+        data = operation.handle.recv(1, socket.MSG_PEEK | DONTWAIT)
     except BlockingIOError:
         return BLOCKED
     except OSError as error:
         return fail(operation, error)
-    operation.transferred = 0
-    operation._final = 0
+    if data:
+        operation.transferred = 0
+        operation._final = 0
+    else:
+        sockets.end_of_stream(operation)
     return DONE
 
 
