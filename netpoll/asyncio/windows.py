@@ -59,6 +59,7 @@ class System(SystemLoop):
 
     def run_forever(self) -> None:
         """Run until `stop()`. In the main thread, signals wake the loop meanwhile."""
+        self._check_closed()
         try:
             before = signal.set_wakeup_fd(self._csock.fileno(), warn_on_full_buffer=False)
         except ValueError:  # another thread

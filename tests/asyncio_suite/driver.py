@@ -18,6 +18,7 @@ import asyncio
 import faulthandler
 import importlib
 import json
+import os
 import sys
 import time
 import unittest
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
     ErrorInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
+FOLDER = os.environ.get("NETPOLL_CPYTHON_TESTS")
+"""Where the package `test` of this version of Python is, if the Python came without it: that of
+another system will do, for the Pythons for Windows that run under Wine."""
 RESOURCES = ("cpu", "subprocess", "walltime")
 """Of `test.support`: everything but what leaves the machine."""
 
@@ -160,12 +164,16 @@ def main() -> int:
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
 
+    if FOLDER:
+        sys.path.append(FOLDER)  # behind all else: it may be the library of another system
     if not options.stock:
         use_netpoll(options.backend)
         check(options.backend)
     support: Any = importlib.import_module("test.support")
     support.use_resources = dict.fromkeys(RESOURCES)
-    with open(options.report or "/dev/stdout", "w", encoding="utf-8") as report:
+    if options.report is None:
+        return run(options, sys.stdout)
+    with options.report.open("w", encoding="utf-8") as report:
         return run(options, report)
 
 

@@ -7,6 +7,7 @@ it. `exclusions.toml` has what does not speak of netpoll's loop.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -26,6 +27,7 @@ HERE = Path(__file__).parent
 PACKAGE = "test.test_asyncio"
 EXCLUDED: dict[str, Any] = tomllib.loads((HERE / "exclusions.toml").read_text("utf-8"))
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+FOLDER = os.environ.get("NETPOLL_CPYTHON_TESTS")  # see driver.py
 LIMIT = 240
 """Seconds for one module. The longest take 25 on an idle machine."""
 
@@ -34,12 +36,11 @@ pytestmark = pytest.mark.timeout(2 * LIMIT + 60)
 
 def modules() -> list[str]:
     """Those of this Python that are run; none if it was installed without its tests."""
-    try:
+    folders = [str(Path(FOLDER, *PACKAGE.split(".")))] if FOLDER else []
+    with contextlib.suppress(ModuleNotFoundError):
         package = importlib.util.find_spec(PACKAGE)
-    except ModuleNotFoundError:
-        return []
-    folders = package.submodule_search_locations if package is not None else None
-    found = {path.stem for folder in folders or () for path in Path(folder).glob("test_*.py")}
+        folders += (package and package.submodule_search_locations) or []
+    found = {path.stem for folder in folders for path in Path(folder).glob("test_*.py")}
     return sorted(found - set(EXCLUDED["modules"]))
 
 
