@@ -244,6 +244,12 @@ class ByDescriptor(dict[int, Any]):
             raise KeyError(fd)
         return transport
 
+    def get(self, fd: int, default: Any = None) -> Any:  # what asyncio asks from 3.13 on
+        try:
+            return self[fd]
+        except KeyError:
+            return default
+
 
 class Transports(LoopPart):
     """Part of `EventLoop`: makes the transports."""
