@@ -244,11 +244,11 @@ class ByDescriptor(dict[int, Any]):
             raise KeyError(fd)
         return transport
 
-    def get(self, fd: int, default: Any = None) -> Any:  # what asyncio asks from 3.13 on
-        try:
-            return self[fd]
-        except KeyError:
-            return default
+    def get(self, fd: int, default: Any = None) -> Any:
+        """What asyncio asks with from 3.13 on."""
+        reference = super().get(fd)
+        transport = None if reference is None else reference()
+        return default if transport is None else transport
 
 
 class Transports(LoopPart):
