@@ -29,11 +29,10 @@ from tools.wine.prefix import SERVER_CRASHED
 ROOT = Path(__file__).resolve().parent.parent
 WINE_PYTHON = [sys.executable, str(ROOT / "tools" / "wine_python.py")]
 
-WHOLE = ["tests/unit", "tests/backends", "tests/conformance", "tests/asyncio", "tests/cli"]
-WHOLE += ["tests/stress"]
-PROGRAMS = ["tests/real_programs/test_web.py", "tests/real_programs/test_libraries.py"]
-PROGRAMS += ["--netpoll-backend=iocp"]
-CONFORMANCE = ["tests/conformance", "--netpoll-backend=iocp"]
+WHOLE = [f"tests/{part}" for part in ("unit backends conformance asyncio cli stress").split()]
+PROGRAMS = [f"tests/real_programs/test_{name}.py" for name in ("web", "libraries")]
+ONLY_IOCP = ["--netpoll-backend=iocp"]
+CONFORMANCE = ["tests/conformance", *ONLY_IOCP]
 PROCESSES = ["-n", "auto", "--dist", "worksteal"]
 INTERRUPTED = (2, 130, 137, 143)  # pytest's own code, and those of signals
 

@@ -122,7 +122,7 @@ def test_a_send_is_used_again_towards_others(
     near = net.bound(family, UDP)
     peers = [net.bound(family, UDP) for _ in range(3)]
     port.associate(near)
-    addresses = []
+    addresses: list[Any] = []
     for peer in peers:
         peer.sendto(b"x", near.getsockname())
         addresses.append(receive(port, near)[1])  # which a backend may know by heart
