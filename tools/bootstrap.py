@@ -18,6 +18,7 @@ password (as root, or with a sudo that does not ask), and are named otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -105,6 +106,17 @@ def ensure_programs() -> list[str]:
     return missing
 
 
+def ensure_cpython_tests() -> None:
+    """CPython's own tests of asyncio, which are run on netpoll's loop: Debian has them in a package
+    of their own."""
+    with contextlib.suppress(ModuleNotFoundError):
+        if importlib.util.find_spec("test.test_asyncio"):
+            return
+    say("this Python came without its own tests, of which those of asyncio are run")
+    if not apt_install([f"libpython3.{sys.version_info.minor}-testsuite"]):
+        say("the tests that run them will be skipped")
+
+
 def ensure_venv() -> None:
     if not importlib.util.find_spec("ensurepip"):
         # Debian keeps this part of the standard library in a package of its own.
@@ -151,6 +163,7 @@ def demo(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     ensure_programs()
+    ensure_cpython_tests()
     ensure_venv()
     pip_install("tox>=4.22")
     # Arguments for pytest alone say nothing about which environments to run.
@@ -180,6 +193,7 @@ def wine(arguments: list[str]) -> int:
 
 
 def programs(arguments: list[str]) -> int:
+    ensure_cpython_tests()
     return 1 if ensure_programs() else 0
 
 

@@ -54,6 +54,9 @@ def run(build: Build, options: argparse.Namespace) -> int:
             paths.insert(0, windows_path(unpacked))
         if paths:
             env["PYTHONPATH"] = ";".join(paths)
+        if (build.linux.stdlib / "test" / "test_asyncio").is_dir():
+            # what tests/asyncio_suite runs; the Python for Windows comes without
+            env.setdefault("NETPOLL_CPYTHON_TESTS", windows_path(build.linux.stdlib))
         return run_to_end(build.executable, options.arguments, env)
 
 

@@ -11,7 +11,8 @@ With arguments, or with NETPOLL_WINE_PYTHON=3.12 in the environment, there is on
 If Wine's own server crashes, which it does now and then, its Pythons start once more.
 
 Of tests/real_programs it has what runs on the event loop, on iocp: curl, nc, socat and wrk are
-programs of Linux.
+programs of Linux. CPython's own tests of asyncio are those of the Linux installation that the
+standard library comes from, where that has them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ WINE_PYTHON = [sys.executable, str(ROOT / "tools" / "wine_python.py")]
 
 WHOLE = [f"tests/{part}" for part in ("unit backends conformance asyncio cli stress").split()]
 PROGRAMS = [f"tests/real_programs/test_{name}.py" for name in ("web", "libraries")]
+CPYTHON = ["tests/asyncio_suite"]
 ONLY_IOCP = ["--netpoll-backend=iocp"]
 CONFORMANCE = ["tests/conformance", *ONLY_IOCP]
 PROCESSES = ["-n", "auto", "--dist", "worksteal"]
@@ -59,7 +61,11 @@ def runs(arguments: list[str]) -> list[tuple[str, list[str]]]:
     if arguments:
         return [(oldest, arguments)]
     newest = others[-1:]
-    return [(oldest, WHOLE), (oldest, PROGRAMS), *((version, CONFORMANCE) for version in newest)]
+    return [
+        (oldest, WHOLE),
+        (oldest, [*PROGRAMS, *CPYTHON, *ONLY_IOCP]),
+        *((version, CONFORMANCE) for version in newest),
+    ]
 
 
 class Run:

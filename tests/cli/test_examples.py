@@ -27,7 +27,9 @@ pytestmark = pytest.mark.skipif(
 
 def test_no_example_names_a_backend() -> None:
     examples = sorted(EXAMPLES.glob("*.py"))
-    assert [path.name for path in examples] == ["chat.py", "echo.py", "scan.py", "winapi_echo.py"]
+    assert [path.name for path in examples] == [
+        f"{name}.py" for name in ("asyncio_echo", "chat", "echo", "scan", "winapi_echo")
+    ]
     for path in examples:
         for name in backends.NAMES:
             assert name not in path.read_text(encoding="utf-8"), path
