@@ -30,7 +30,8 @@ from tools.wine.prefix import SERVER_CRASHED
 ROOT = Path(__file__).resolve().parent.parent
 WINE_PYTHON = [sys.executable, str(ROOT / "tools" / "wine_python.py")]
 
-WHOLE = [f"tests/{part}" for part in ("unit backends conformance asyncio cli stress").split()]
+PARTS = ("unit", "backends", "conformance", "asyncio", "cli", "stress")
+WHOLE = [f"tests/{part}" for part in PARTS]
 PROGRAMS = [f"tests/real_programs/test_{name}.py" for name in ("web", "libraries")]
 CPYTHON = ["tests/asyncio_suite"]
 ONLY_IOCP = ["--netpoll-backend=iocp"]
@@ -60,12 +61,8 @@ def runs(arguments: list[str]) -> list[tuple[str, list[str]]]:
     oldest, *others = versions()
     if arguments:
         return [(oldest, arguments)]
-    newest = others[-1:]
-    return [
-        (oldest, WHOLE),
-        (oldest, [*PROGRAMS, *CPYTHON, *ONLY_IOCP]),
-        *((version, CONFORMANCE) for version in newest),
-    ]
+    newest = [(version, CONFORMANCE) for version in others[-1:]]
+    return [(oldest, WHOLE), (oldest, [*PROGRAMS, *CPYTHON, *ONLY_IOCP]), *newest]
 
 
 class Run:
