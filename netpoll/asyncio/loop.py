@@ -80,21 +80,30 @@ class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
 
     def _dispatch(self, completions: list[Completion]) -> None:
         """Each completion to whom it concerns."""
-        for completion in completions:
-            operation = completion.overlapped
-            if operation.__class__ is Operation:
-                try:
-                    operation.context(completion)
-                except (SystemExit, KeyboardInterrupt):
-                    raise
-                except BaseException as error:
-                    self.call_exception_handler(
-                        {"message": f"Exception at the end of {operation!r}", "exception": error}
-                    )
-            elif operation is not None:
-                future = self._wrapped.pop(operation, None)
-                if future is not None:
-                    settle(future, completion)
+        rest = iter(completions)
+        try:
+            for completion in rest:
+                operation = completion.overlapped
+                if operation.__class__ is Operation:
+                    try:
+                        operation.context(completion)
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as error:
+                        self.call_exception_handler(
+                            {
+                                "message": f"Exception at the end of {operation!r}",
+                                "exception": error,
+                            }
+                        )
+                elif operation is not None:
+                    future = self._wrapped.pop(operation, None)
+                    if future is not None:
+                        settle(future, completion)
+        except (SystemExit, KeyboardInterrupt):
+            # whoever runs the loop again still wants to hear of the others
+            self._ready.appendleft(Soon(self._dispatch, (list(rest),), self, None))
+            raise
 
     def future_of(self, operation: Overlapped[T]) -> asyncio.Future[T]:
         """What `wrap` gives."""

@@ -202,6 +202,35 @@ def test_an_interrupt_in_a_call_leaves_the_loop_usable(loops: Loops) -> None:
     assert seen == ["later"]
 
 
+def test_an_interrupt_in_a_protocol_loses_no_other_completion(loops: Loops, net: Loopback) -> None:
+    loop = loops.new()
+    got: list[bytes] = []
+
+    class Interrupted(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            got.append(data)
+            if len(got) == 1:
+                raise KeyboardInterrupt
+            if len(got) == 3:
+                loop.stop()
+
+    ends: list[Any] = []
+    for _ in range(3):
+        near, far = net.tcp_pair()
+        ends.append(far)
+        connecting = loop.create_connection(Interrupted, sock=near)
+        ends.append(loop.run_until_complete(connecting)[0])
+    for far in ends[::2]:
+        far.sendall(b"data")
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    loop.run_forever()
+    assert got == [b"data"] * 3
+    for transport in ends[1::2]:
+        transport.abort()
+    loop.run_until_complete(asyncio.sleep(0))
+
+
 def test_a_call_has_the_context_it_was_asked_in(loops: Loops) -> None:
     variable = contextvars.ContextVar("variable", default="none")
     loop = loops.new()
