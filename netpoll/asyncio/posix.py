@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import threading
-from asyncio import unix_events
+from asyncio import base_subprocess, unix_events
 from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,16 @@ if TYPE_CHECKING:
 
 
 standard: Any = unix_events
+if TYPE_CHECKING:
+
+    class UnixSubprocessTransport(base_subprocess.BaseSubprocessTransport):
+        """As asyncio has it, by a private name."""
+
+else:
+    UnixSubprocessTransport = standard._UnixSubprocessTransport
 
 
-class SubprocessTransport(ChildTransport, standard._UnixSubprocessTransport):  # type: ignore[misc]
+class SubprocessTransport(ChildTransport, UnixSubprocessTransport):
     """A child process. The base sees to its standard input."""
 
     def send_signal(self, signal: int) -> None:

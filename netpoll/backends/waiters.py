@@ -18,11 +18,11 @@ class Waiter:
     __slots__ = ("packets", "routines", "signal", "thread")
 
     def __init__(self, thread: threading.Thread | None = None) -> None:
-        self.signal = threading.Lock()
+        self.signal: threading.Lock = threading.Lock()
         self.signal.acquire()
         self.packets: list[Overlapped[Any] | Completion] = []
         """What was handed to it."""
-        self.thread = thread
+        self.thread: threading.Thread | None = thread
         """Who it is, where the concurrency limit has to know."""
         self.routines: RoutineQueue | None = None
         """The routines that it may run, if the wait is alertable."""
@@ -61,7 +61,7 @@ class Places(threading.local):
             other.give_place_up(threading.current_thread())
 
 
-places = Places()
+places: Places = Places()
 
 
 def reacquire(lock: threading.RLock) -> None:

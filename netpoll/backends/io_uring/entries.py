@@ -112,9 +112,10 @@ class DatagramNative(Native):
 
     def __init__(self, token: int, tokens: list[int]) -> None:
         super().__init__(token, tokens)
-        self.header = self.vector = None
-        self.name = Native.name
-        self.room = 0
+        self.header: bytearray | None = None
+        self.vector: bytes | None = None
+        self.name: memoryview = Native.name
+        self.room: int = 0
 
 
 def write_message(

@@ -72,4 +72,5 @@ class DatagramLine(Line):
 
     def __init__(self) -> None:
         super().__init__()
-        self.burst = self.due = False
+        self.burst: bool = False
+        self.due: bool = False
