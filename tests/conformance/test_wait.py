@@ -18,7 +18,7 @@ from netpoll import OperationAborted, Overlapped
 from netpoll.testing.attempts import winerror
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.outcome import require, unsupported
-from netpoll.testing.waiting import DEADLINE, run, wait_for_waiters, wait_until
+from netpoll.testing.waiting import DEADLINE, Running, run, wait_for_waiters, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -303,6 +303,34 @@ def test_a_wait_sets_its_event(port: CompletionPort, event: Event, packet: bool)
     if packet:
         assert take(port).overlapped is operation
     nothing_more(port)
+
+
+@pytest.mark.statement("OVL-16")
+def test_who_waits_goes_on_when_the_event_is_set_and_not_before(
+    port: CompletionPort, event: Event
+) -> None:
+    gone_on = threading.Event()
+    waits: list[Running[None]] = []
+    early: list[bool] = []
+
+    def wait() -> None:
+        assert operation.wait(DEADLINE)
+        gone_on.set()
+
+    class Watched(threading.Event):
+        def set(self) -> None:
+            waits.append(run(wait))
+            early.append(gone_on.wait(0.05))
+            super().set()
+
+    operation: Overlapped[None] = Overlapped(event=Watched())
+    port.wait(event, overlapped=operation)
+    event.set()
+    assert take(port).overlapped is operation
+    for each in waits:
+        each.result()
+    assert early
+    assert not any(early)
 
 
 @pytest.mark.statement("APC-01")

@@ -555,8 +555,8 @@ class IocpPort(Backend):
             else:
                 self._settle(operation, status)
             self._settled.notify_all()
-        if operation.event is not None:
-            operation.event.set()
+            if operation.event is not None:
+                operation.event.set()
 
     def _settle(self, operation: Operation, status: int) -> None:
         """An operation without a packet has ended."""
@@ -867,6 +867,9 @@ class IocpPort(Backend):
                         self._settled.wait(left)
             else:
                 self._look_for_packet(operation, min(left, DRAIN_SLICE))
+        if operation.event is not None:
+            with self._lock:
+                pass  # whoever has just ended it lets go of the lock when the event is set
         return True
 
     def _has_ended(self, operation: Operation) -> bool:
