@@ -17,7 +17,8 @@ async def main() -> None:
         host, port = server.sockets[0].getsockname()
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(b"hello")
-        print(await reader.readexactly(5))
+        writer.write_eof()
+        print(await reader.read())
         writer.close()
         await writer.wait_closed()
 
