@@ -6,7 +6,7 @@ import gc
 import socket
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from backends.watching import STATES, check_alive, check_quiet, pair
@@ -35,6 +35,33 @@ def port(selector: str, net: Loopback) -> Iterator[CompletionPort]:
     with CompletionPort("selectors", selector=selector) as port:
         yield port
         check_idle(port)
+
+
+# -- closed by others ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("selector", [each for each in available() if each == "select"])
+def test_sockets_that_are_closed_while_the_closed_ones_are_looked_for(
+    port: CompletionPort, net: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread closes them, each just before a look of select()."""
+    pairs = [pair(port, net) for _ in range(4)]
+    receives = [port.recv_into(near, bytearray(10)) for near, _ in pairs]
+    readiness = cast("Any", port._backend)._engine._readiness
+    wait = readiness.wait
+    closing = [near for near, _ in pairs[:3]]
+
+    def wait_and_close(*arguments: Any) -> Any:
+        if closing:
+            closing.pop().close()
+        return wait(*arguments)
+
+    monkeypatch.setattr(readiness, "wait", wait_and_close)
+    pairs[3][1].send(b"data")
+    assert take(port).overlapped is receives[3]
+    assert not closing
+    ended = collect(port, 3)
+    assert {done.overlapped for done in ended} == set(receives[:3])
 
 
 # -- interest --------------------------------------------------------------------------------------

@@ -468,9 +468,14 @@ class SelectorsEngine(Engine):
 
     def _wait_again(self) -> ReadyList:
         """poll() and select() tripped over a descriptor that was closed meanwhile: look again
-        without such."""
+        without such. Another thread may close one more just then, and again."""
         self._drop_closed()
-        return self._readiness.wait(0, self._batch)
+        while True:
+            try:
+                return self._readiness.wait(0, self._batch)
+            except (OSError, ValueError):
+                if not self._drop_closed():
+                    raise
 
     def _watch(self, channel: Channel, interest: int) -> None:
         """Ask the selector for `interest`, and for nothing else, of this handle."""
@@ -516,10 +521,12 @@ class SelectorsEngine(Engine):
         ):  # a selector may have noticed by itself
             self._readiness.remove(channel.fd)
 
-    def _drop_closed(self) -> None:
-        """Take closed descriptors out of the selector."""
-        for channel in [each for each in self._registered.values() if not each.alive()]:
+    def _drop_closed(self) -> bool:
+        """Take closed descriptors out of the selector; whether there were any."""
+        closed = [each for each in self._registered.values() if not each.alive()]
+        for channel in closed:
             self._watch(channel, 0)
+        return bool(closed)
 
     def _on_stray(self, fd: int) -> None:
         """Readiness of a descriptor that nobody waits for."""
