@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll.backends.base import Capability
+from netpoll.backends.iocp.alone import prepare_timer, prepare_wait
 from netpoll.backends.iocp.connections import (
     prepare_accept,
     prepare_accept_many,
@@ -21,7 +22,6 @@ from netpoll.backends.iocp.polls import prepare_poll
 from netpoll.backends.iocp.pooled import prepare_pooled
 from netpoll.backends.iocp.streams import prepare_receive, prepare_send
 from netpoll.backends.iocp.transfers import prepare_disconnect, prepare_sendfile
-from netpoll.backends.iocp.waits import prepare_timer, prepare_wait
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import status as nt
 from netpoll.backends.iocp import constants as win
+from netpoll.backends.iocp.alone import finish_own
 from netpoll.backends.iocp.library import INVALID_HANDLE_VALUE, NULL, ffi, wide
 from netpoll.backends.iocp.native import Native
-from netpoll.backends.iocp.waits import finish_own
 
 if TYPE_CHECKING:
     from netpoll.backends.iocp.functions import LPDWORD, LPOVERLAPPED, Handle, Memory

@@ -1,4 +1,6 @@
-"""What the watcher's thread waits for, and posts a packet of."""
+"""Operations that work on no handle of the port's: timers, and waits for processes and events. The
+watcher's thread waits for them, and posts their packets.
+"""
 
 from __future__ import annotations
 
