@@ -12,14 +12,16 @@ import pytest
 
 from netpoll import CompletionPort
 from netpoll.backends.iocp import port as port_module
+from netpoll.backends.iocp.handles import FIRST_KEY
 from netpoll.backends.iocp.library import Library, ffi
-from netpoll.backends.iocp.port import FIRST_KEY, POSTED_KEY, IocpPort
+from netpoll.backends.iocp.packets import POSTED_KEY
 from netpoll.testing.drain import nothing_more, take
 from netpoll.testing.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from netpoll.backends.iocp.port import IocpPort
     from netpoll.testing.pairs import Loopback
 
 T = TypeVar("T")

@@ -19,8 +19,9 @@ from netpoll.backends.iocp.native import Native
 
 if TYPE_CHECKING:
     from netpoll.backends.iocp.functions import LPDWORD, LPOVERLAPPED, Handle, Memory
+    from netpoll.backends.iocp.handles import Socket
     from netpoll.backends.iocp.library import Library
-    from netpoll.backends.iocp.port import IocpPort, Socket
+    from netpoll.backends.iocp.packets import PacketQueue
     from netpoll.overlapped import Overlapped
 
     Operation = Overlapped[Any]
@@ -83,7 +84,7 @@ class Device:
 class Polls:
     """The requests of one port. Every method is called with the port's lock held."""
 
-    def __init__(self, port: IocpPort, library: Library) -> None:
+    def __init__(self, port: PacketQueue, library: Library) -> None:
         self._port = port
         self._library = library
         self._devices: list[Device] = []

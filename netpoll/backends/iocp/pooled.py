@@ -20,8 +20,9 @@ from netpoll.pools import PooledBuffer, Starved
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from netpoll.backends.iocp.handles import Socket
     from netpoll.backends.iocp.library import Library
-    from netpoll.backends.iocp.port import IocpPort, Socket
+    from netpoll.backends.iocp.packets import PacketQueue
     from netpoll.overlapped import Overlapped
     from netpoll.pools import BufferPool
 
@@ -64,7 +65,7 @@ def begin_pooled(operation: Operation, number: int) -> int:
     operation._value = None  # the last start's buffer is the program's alone
     native.index, native.starved, native.outcome = -1, None, NONE
     line = _line(operation)
-    with cast("IocpPort", operation._owner)._lock:
+    with cast("PacketQueue", operation._owner)._lock:
         line.append(operation)
         if line[0] is not operation:
             return win.ERROR_IO_PENDING
@@ -103,7 +104,7 @@ def _receive_something(operation: Operation, number: int) -> int:
     """There is something to receive: take a buffer for it, or wait for one."""
     native: Pooled = operation._native
     pool: BufferPool = operation._address
-    port = cast("IocpPort", operation._owner)
+    port = cast("PacketQueue", operation._owner)
     while native.index < 0:
         native.index = pool.take()
         if native.index < 0:
@@ -145,7 +146,7 @@ def settle(operation: Operation, status: int, fed: bool) -> int | None:
 def _step(operation: Operation, receive: Callable[[Operation, int], int]) -> None:
     """Go on with it; its packet comes in any case."""
     native: Pooled = operation._native
-    port = cast("IocpPort", operation._owner)
+    port = cast("PacketQueue", operation._owner)
     port._table[native.address] = operation
     native.starts.append(None)
     number = operation.handle.fileno()  # the one to use, see IocpPort.detach()
@@ -176,7 +177,7 @@ def end(operation: Operation, status: int) -> int:
 def _leave(operation: Operation) -> None:
     """The next of its line gets its turn."""
     line = _line(operation)
-    with cast("IocpPort", operation._owner)._lock:
+    with cast("PacketQueue", operation._owner)._lock:
         if line and line[0] is operation:
             del line[0]
             if line:
@@ -188,12 +189,12 @@ def withdraw(operation: Operation) -> bool:
     native: Pooled = operation._native
     if native.starved is not None:
         if operation._address.leave(native.starved):
-            cast("IocpPort", operation._owner).post_fed(native.address)
+            cast("PacketQueue", operation._owner).post_fed(native.address)
         native.starved = None
         return True
     line = _line(operation)
     if operation is line[0]:
         return False
     line.remove(operation)
-    cast("IocpPort", operation._owner).post_fed(native.address)
+    cast("PacketQueue", operation._owner).post_fed(native.address)
     return True
