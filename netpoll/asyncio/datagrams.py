@@ -26,6 +26,15 @@ LARGEST: Final = 256 << 10
 class DatagramTransport(SocketTransport, transports.DatagramTransport):
     """A datagram endpoint."""
 
+    __slots__ = (
+        "_address",
+        "_buffer",
+        "_receive_operation",
+        "_send_operation",
+        "_sending",
+        "_unsent",
+        "_unsent_size",
+    )
     _header_size = 8
     """Counted with each datagram that waits, as the standard loops do from 3.14 on: datagrams of
     no bytes are memory too."""

@@ -59,6 +59,8 @@ class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
         self.port: CompletionPort = CompletionPort(backend, **options)
         """The loop's port. Start operations on it and await them with `wrap`; its packets are the
         loop's."""
+        self._dequeue = self.port._dequeue
+        self._staging = self.port._backend.staging()
         self._slots = Slots()
         self._wrapped: dict[Overlapped[Any], Wrapped[Any]] = {}
         self._watches = {}
@@ -72,6 +74,17 @@ class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
         except BaseException:
             self.port.close()
             raise
+
+    def run_forever(self) -> None:
+        if self._staging is None or self.is_running():
+            super().run_forever()
+            return
+        self._staging.enable(True)
+        try:
+            super().run_forever()
+        finally:
+            # whoever runs next may wait for what was written
+            self._staging.enable(False)
 
     def _process_events(self, event_list: list[Completion]) -> None:
         # `BaseEventLoop` runs the turn, so the order is what it expects: behind what is ready.

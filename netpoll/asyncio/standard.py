@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable
 
+    from netpoll.overlapped import Completion
     from netpoll.port import CompletionPort
 
     class LoopPart(asyncio.SelectorEventLoop):
         """What the parts of `EventLoop` know of the loop, and of each other."""
 
         port: CompletionPort
+        _dequeue: Callable[[int, float | None, bool], list[Completion]]
         _debug: bool
         _closed: bool
         _stopping: bool

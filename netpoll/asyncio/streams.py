@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import warnings
 from asyncio import protocols, transports
 from asyncio.log import logger
 from collections import deque
@@ -20,11 +22,14 @@ from netpoll.asyncio.standard import (
 from netpoll.asyncio.transports import SocketTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from netpoll.asyncio.slots import Slots
+    from netpoll.backends.base import Staging
     from netpoll.overlapped import Completion
 
+STAGED = 16 << 10
+"""Bytes of the largest write that waits for those of other connections."""
 CHUNK = 256 << 10
 """Bytes given to one send at most: a send completes when all of it is out, and only then may a
 protocol that waits for room go on."""
@@ -35,6 +40,25 @@ PARTS = 64
 class StreamTransport(SocketTransport, transports.Transport):
     """A connection. A write is tried at once, and what does not fit is a send operation."""
 
+    __slots__ = (
+        "_at_end",
+        "_buffer",
+        "_buffered",
+        "_empty_waiter",
+        "_eof",
+        "_foreign",
+        "_held",
+        "_quick",
+        "_receive_operation",
+        "_send_operation",
+        "_sending",
+        "_slot",
+        "_slots",
+        "_stage",
+        "_staging",
+        "_unsent",
+        "_unsent_size",
+    )
     _start_tls_compatible = True
     _sendfile_compatible = TRY_NATIVE_SENDFILE
 
@@ -69,6 +93,11 @@ class StreamTransport(SocketTransport, transports.Transport):
         self._unsent: deque[bytes | memoryview] = deque()
         self._unsent_size = 0
         """With what is being sent."""
+        self._staging: Staging | None = loop._staging
+        self._stage: Any = None
+        """Writes of this turn, on a backend where they go out together; made for the first one."""
+        self._quick: Callable[[Any, bytes], bool] | None = None
+        """What stages a write, as long as nothing speaks against it."""
         self._eof = False
         self._empty_waiter: Any = None
         send_at_once(sock)
@@ -136,8 +165,48 @@ class StreamTransport(SocketTransport, transports.Transport):
 
     def _received(self, completion: Completion | None) -> None:
         """The receive is over; `None` if it was so at its start, by a success."""
+        operation = self._receive_operation
+        size = operation.transferred
+        if (
+            not size
+            or self._closing
+            or self._paused
+            or self._buffered
+            or (completion is not None and completion.status)
+        ):
+            self._received_otherwise(completion, size)
+            return
+        # the usual case of what follows, and of _receive(): 250 of 1,500 ns less a message
         self._receiving = False
-        if self._conn_lost or self._closing:
+        buffer = self._buffer
+        try:
+            self._protocol.data_received(buffer[:size].tobytes())
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._fatal_error(error, "Fatal error: protocol.data_received() call failed.")
+            return
+        if (
+            self._receiving
+            or self._paused
+            or self._closing
+            or self._buffered
+            or buffer is not self._slot
+        ):
+            self._receive()
+            return
+        try:
+            self._port.resubmit(operation)
+        except OSError as error:
+            self._fatal_error(error, "Fatal read error on socket transport")
+            return
+        self._receiving = True
+        if operation.done:
+            self._call_soon(self._received, None)
+
+    def _received_otherwise(self, completion: Completion | None, size: int) -> None:
+        self._receiving = False
+        if self._closing:
             self._ended()
             return
         if completion is not None and completion.status:
@@ -145,7 +214,6 @@ class StreamTransport(SocketTransport, transports.Transport):
             assert error is not None
             self._fatal_error(error, "Fatal read error on socket transport")
             return
-        size = self._receive_operation.transferred
         if self._paused:
             # an end of stream is told by the next receive once more
             self._held = bytes(memoryview(self._buffer)[:size])
@@ -209,6 +277,16 @@ class StreamTransport(SocketTransport, transports.Transport):
     # -- sending -----------------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        quick = self._quick
+        if (
+            quick is None
+            or data.__class__ is not bytes
+            or not 0 < len(data) <= STAGED
+            or not quick(self._stage, data)
+        ):
+            self._write(data)
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
         if not isinstance(data, BYTES):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"data argument must be a bytes, bytearray, or memoryview object, "
@@ -225,6 +303,16 @@ class StreamTransport(SocketTransport, transports.Transport):
                 logger.warning("socket.send() raised exception.")
             self._conn_lost += 1
             return
+        staging = self._staging
+        if staging is not None and not self._unsent_size:
+            size = data.nbytes if data.__class__ is memoryview else len(data)
+            if size <= STAGED and staging.write(self._staged(), bytes(data)):
+                self._quick = staging.write
+                return
+            # something before it may be staged
+            self._hand_staged_over()
+            if self._conn_lost:
+                return
         if not self._unsent_size:
             # A plain call: an operation that succeeds at once costs four times the Python.
             try:
@@ -244,11 +332,50 @@ class StreamTransport(SocketTransport, transports.Transport):
                 return
         else:
             rest = bytes(data)
+        self._wait_with(rest)
+
+    def _wait_with(self, rest: bytes) -> None:
+        """What does not fit now."""
+        self._quick = None
         self._unsent.append(rest)
         self._unsent_size += len(rest)
         if not self._sending:
             self._send()
         self._maybe_pause_protocol()
+
+    # -- writes that go out together ---------------------------------------------------------------
+
+    def _staged(self) -> Any:
+        """What the connection's writes are staged in."""
+        if self._stage is None:
+            assert self._staging is not None
+            self._stage = self._staging.open(self._sock_fd, self)
+        return self._stage
+
+    def _hand_staged_over(self) -> None:
+        """Have what was staged sent now; what does not fit is unsent then."""
+        if self._stage is not None:
+            assert self._staging is not None
+            self._staging.flush(self._stage)
+            self._take_back()
+
+    def staged_send_failed(self) -> None:
+        self._loop.call_soon_threadsafe(self._take_back)
+
+    def _take_back(self) -> None:
+        """If not all of it went out: send the rest, unless there is no connection any more."""
+        stage = self._stage
+        if stage is None or stage.error is None:
+            return
+        error, rest = stage.error, stage.take_back()
+        if self._conn_lost:
+            return
+        if error:
+            self._fatal_error(
+                OSError(error, os.strerror(error)), "Fatal write error on socket transport"
+            )
+            return
+        self._wait_with(rest)
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -313,7 +440,9 @@ class StreamTransport(SocketTransport, transports.Transport):
         if self._closing or self._eof:
             return
         self._eof = True
-        if not self._unsent_size:
+        self._quick = None
+        self._hand_staged_over()
+        if not self._unsent_size and not self._conn_lost:
             self._shut_down()
 
     def _shut_down(self) -> None:
@@ -332,7 +461,21 @@ class StreamTransport(SocketTransport, transports.Transport):
     def _is_busy(self) -> bool:
         return self._receiving or bool(self._sending)
 
+    def _lose_if_done(self) -> None:
+        if self._closing and not self._conn_lost:
+            self._hand_staged_over()
+            super()._lose_if_done()
+
+    def _lose(self) -> None:
+        self._quick = None
+        super()._lose()
+
     def _drop_unsent(self) -> None:
+        if self._stage is not None:
+            # what was written without waiting counts as sent, as with the standard loops
+            assert self._staging is not None
+            self._staging.flush(self._stage)
+            self._stage.take_back()
         self._unsent.clear()
         self._unsent_size = 0
         if self._sending and self._send_operation is not None:
@@ -340,6 +483,7 @@ class StreamTransport(SocketTransport, transports.Transport):
 
     def _give_back(self) -> None:
         self._buffer = self._foreign = None
+        self._close_stage()
         for operation in (self._receive_operation, self._send_operation):
             if operation is not None:
                 operation.release()
@@ -347,6 +491,17 @@ class StreamTransport(SocketTransport, transports.Transport):
         slot, self._slot = self._slot, None
         if slot is not None:
             self._slots.give(slot)
+
+    def _close_stage(self) -> None:
+        stage, self._stage = self._stage, None
+        if stage is not None:
+            assert self._staging is not None
+            self._staging.close(stage)
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if hasattr(self, "_stage"):
+            self._close_stage()
+        super().__del__(_warn)
 
     def _call_connection_lost(self, error: BaseException | None) -> None:
         try:
@@ -360,6 +515,8 @@ class StreamTransport(SocketTransport, transports.Transport):
     def _make_empty_waiter(self) -> Any:
         if self._empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
+        self._quick = None
+        self._hand_staged_over()
         self._empty_waiter = self._loop.create_future()
         if not self._unsent_size:
             self._empty_waiter.set_result(None)

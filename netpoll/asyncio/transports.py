@@ -27,8 +27,24 @@ class SocketTransport(FlowControl):
     standard loops; the packets of the cancelled may come later, and buffers are kept for them.
     """
 
-    _protocol: Any
-    _sock: Any = None  # a socket; for __del__, if the constructor fails
+    # With more than 30 attributes CPython gives each object a dict of its own, a kilobyte that a
+    # message touches. Programs may still set attributes of theirs.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_closing",
+        "_conn_lost",
+        "_context",
+        "_lost_for",
+        "_paused",
+        "_port",
+        "_protocol",
+        "_protocol_connected",
+        "_receiving",
+        "_server",
+        "_sock",
+        "_sock_fd",
+    )
 
     def __init__(
         self,
@@ -39,6 +55,7 @@ class SocketTransport(FlowControl):
         server: Any,
         context: Any,
     ) -> None:
+        self._sock: Any = None  # for __del__, if the rest fails
         super().__init__(extra, loop)
         self._extra["socket"] = trsock.TransportSocket(sock)
         try:
@@ -61,8 +78,9 @@ class SocketTransport(FlowControl):
         self._receiving = False
         """Whether a receive is pending."""
         self._protocol_connected = False
+        self._protocol: Any = None
         self.set_protocol(protocol)
-        self._server = server
+        self._server: Any = server
         self._paused = False
         self._closing = False
         self._conn_lost = 0
@@ -157,7 +175,7 @@ class SocketTransport(FlowControl):
         self._force_close(None)
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        if self._sock is not None:
+        if getattr(self, "_sock", None) is not None:
             _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
             self._sock.close()
             if self._server is not None:

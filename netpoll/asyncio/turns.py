@@ -75,7 +75,7 @@ class Turns(LoopPart):
             timeout = 0
         elif scheduled:
             timeout = min(max(0, scheduled[0]._when - self.time()), LONGEST_WAIT)
-        completions = self.port.get_many(BATCH, timeout)
+        completions = self._dequeue(BATCH, timeout, False)
         if completions:
             if ready:
                 # What waits already goes first, as with the standard loops: who has been told of a
@@ -89,7 +89,8 @@ class Turns(LoopPart):
                 timer = heapq.heappop(scheduled)
                 timer._scheduled = False
                 ready.append(timer)
-        self._run_ready()
+        if ready:
+            self._run_ready()
 
     def _run_ready(self) -> None:
         """Those that are ready now: what they ask for is for the next time."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import abc
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from netpoll import status as nt
 
@@ -86,6 +86,25 @@ class Inflight:
     overlapped: AnyOverlapped
     where: str | None = None
     """Where it was started, "file:line"; known in debug mode only."""
+
+
+class StagingOwner(Protocol):
+    """Who has staged a send."""
+
+    def staged_send_failed(self) -> None:
+        """Not all of it went out. Called in any thread, with the port's lock held."""
+
+
+class Staging(Protocol):
+    """Sends that are copied, go out with the next wait, and tell of failure only. Not part of what
+    a port offers: `netpoll.asyncio` writes with it, see `io_uring/staging.py`."""
+
+    write: Callable[[Any, bytes], bool]
+
+    def enable(self, on: bool) -> None: ...
+    def open(self, fd: int, owner: Any) -> Any: ...
+    def flush(self, stage: Any) -> None: ...
+    def close(self, stage: Any) -> None: ...
 
 
 class Backend(abc.ABC):
@@ -164,6 +183,10 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def flush(self) -> None:
         """Hand queued starts to the kernel now."""
+
+    def staging(self) -> Staging | None:
+        """Where sends can be staged; `None`: here a `send()` of its own is the fastest."""
+        return None
 
     @abc.abstractmethod
     def inflight(self) -> list[Inflight]:
@@ -253,6 +276,10 @@ class Engine(abc.ABC):
     def flush(self) -> None:
         """Hand queued starts to the kernel now. Only an engine that batches has any."""
         return
+
+    def staging(self) -> Staging | None:
+        """As `Backend.staging`."""
+        return None
 
     def drain(self) -> list[AnyOverlapped]:
         """The port closes, and every operation was cancelled: wait for those that did not end at

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
 from netpoll.backends import timers
-from netpoll.backends.base import Association, Capability, Engine, Inflight
+from netpoll.backends.base import Association, Capability, Engine, Inflight, Staging
 from netpoll.backends.packets import PENDING, SWEEP
 from netpoll.backends.starts import FAILURES as FAILURES
 from netpoll.backends.starts import Starts
@@ -154,6 +154,10 @@ class SoftwarePort(Starts):
         with self._lock:
             self._check_open()
             self._engine.flush()
+
+    def staging(self) -> Staging | None:
+        with self._lock:
+            return self._engine.staging()
 
     def inflight(self) -> list[Inflight]:
         now = time.monotonic()

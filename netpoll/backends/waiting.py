@@ -109,6 +109,18 @@ class Waiting(PacketQueue):
                 finished.clear()
                 waiters.clear()
                 return taken
+            if timeout == 0 and not (
+                finished
+                or len(waiters) != 1
+                or me.packets
+                or self._packets
+                or self._specials
+                or self._bystanders
+                or self._closed
+            ):
+                self._turns = TURNS_WITHOUT_POLL
+                waiters.clear()
+                return []
         except BaseException:
             self._poller = None
             self._leave_wait(me)

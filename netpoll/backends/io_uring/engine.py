@@ -47,6 +47,7 @@ from netpoll.backends.io_uring.library import address_of
 from netpoll.backends.io_uring.lines import DatagramLine, EndOfStream, Line
 from netpoll.backends.io_uring.pooled import Provided, receive_into, wait_first
 from netpoll.backends.io_uring.ring import Ring
+from netpoll.backends.io_uring.staging import StagedSend, Staging
 from netpoll.backends.io_uring.streams import end_whole, finish_whole
 from netpoll.backends.queues import refuse
 from netpoll.backends.software import FAILURES, reacquire
@@ -127,6 +128,7 @@ class IoUringEngine(Engine):
         "_resend",
         "_ring",
         "_scarce_until",
+        "_staging",
         "_start_datagram",
         "_started",
         "_starved",
@@ -165,6 +167,7 @@ class IoUringEngine(Engine):
         """Operations to be handed over once more."""
         self._finished: list[Operation] = []
         self._bursts = Bursts(self._finished)
+        self._staging: Staging | None = None
         self._past = 0
         """Waits in a row that had enough of those, and did not look at the ring."""
         self._due: list[DatagramLine] = []
@@ -244,11 +247,7 @@ class IoUringEngine(Engine):
 
     def prepare(self, operation: Operation) -> None:
         sockets.unblock(operation.handle)
-        try:
-            token = self._tokens.pop()
-        except IndexError:
-            token = len(self._table)
-            self._table.append(None)
+        token = self._new_token()
         record = sockets.association_of(operation)
         datagram = record.reading.__class__ is DatagramLine
         native = (DatagramNative if datagram else Native)(token, self._tokens)
@@ -274,6 +273,19 @@ class IoUringEngine(Engine):
                 operation._resend = self._resend
         else:
             operation._begin = self._begin_first
+
+    def _new_token(self) -> int:
+        """A place in the table."""
+        try:
+            return self._tokens.pop()
+        except IndexError:
+            self._table.append(None)
+            return len(self._table) - 1
+
+    def staging(self) -> Staging:
+        if self._staging is None:
+            self._staging = Staging(self)
+        return self._staging
 
     def _make_begin(self) -> Callable[[Operation], bool]:
         """The hot path of a start, over closed-over names, as in `SoftwarePort`."""
@@ -628,11 +640,13 @@ class IoUringEngine(Engine):
         del started[:count]  # an operation that ended here may have made room for another one
 
     def _submit(self) -> None:
-        queued, ring = self._queued, self._ring
+        queued, ring, staging = self._queued, self._ring, self._staging
         if self._due:
             self._hand_due_over()
         if self._started:
             self._queue_started()
+        if staging is not None and staging.pending:
+            staging.queue()
         while queued or ring.unsubmitted():
             ring.push(queued)
             before = ring.unsubmitted()
@@ -844,6 +858,11 @@ class IoUringEngine(Engine):
                 "this port was made with single_issuer=True: only the thread that made it may wait"
             )
         self._polls += 1
+        staging = self._staging
+        if staging is not None and staging.pending:
+            staging.queue()
+            if self._ring.available():
+                self._submit()  # the peers are to go on, and the turn would make no system call
         if self._due:
             self._try_due()
             if finished and self._past < PAST and not (self._started or self._queued):
@@ -865,6 +884,8 @@ class IoUringEngine(Engine):
         finally:
             self._blocked = False  # also where no system call was needed
         self._look_at_batch()
+        if staging is not None and staging.flying:
+            staging.confirm()
         if self._due and not finished:
             self._try_due()
         if self._paused:
@@ -931,6 +952,9 @@ class IoUringEngine(Engine):
         if token == WAKE:
             self._woken = self._wake_pending = False
             self._resume_fed()
+            return
+        if operation.__class__ is StagedSend:
+            cast("Staging", self._staging).failed(operation, result)
             return
         native: Native = operation._native
         native.flags = flags
@@ -1160,7 +1184,7 @@ class IoUringEngine(Engine):
             lock._acquire_restore(held)
 
     def _in_kernel(self) -> list[Operation]:
-        return [each for each in self._table[IGNORED:] if each is not None]
+        return [each for each in self._table[IGNORED:] if isinstance(each, Overlapped)]
 
     def close(self) -> None:
         if self._ring.fd < 0:

@@ -41,8 +41,9 @@ FEATURES: Final = {
     "single mmap": uring.IORING_FEAT_SINGLE_MMAP,
     "nodrop": uring.IORING_FEAT_NODROP,
     "timeout argument": uring.IORING_FEAT_EXT_ARG,
+    "no completion of success": uring.IORING_FEAT_CQE_SKIP,
 }
-"""Features without which the backend does not work; Linux has them since 5.11."""
+"""Features without which the backend does not work; Linux has them since 5.17."""
 
 ENTRIES: Final = 1024
 """Entries that one system call can hand over; more go in several. CLAMP lowers it if need be."""
@@ -50,11 +51,13 @@ COMPLETIONS: Final = 4 * ENTRIES
 """Many operations pend for one entry. What does not fit the kernel keeps (NODROP)."""
 
 SHARED: Final = {
+    "TASKRUN_FLAG": uring.IORING_SETUP_TASKRUN_FLAG,
     "COOP_TASKRUN": uring.IORING_SETUP_COOP_TASKRUN,
     "SUBMIT_ALL": uring.IORING_SETUP_SUBMIT_ALL,
 }
 """What a ring that any thread may use is made faster with, the newest first."""
 SINGLE: Final = {
+    "TASKRUN_FLAG": uring.IORING_SETUP_TASKRUN_FLAG,
     "DEFER_TASKRUN": uring.IORING_SETUP_DEFER_TASKRUN,
     "SINGLE_ISSUER": uring.IORING_SETUP_SINGLE_ISSUER,
     "SUBMIT_ALL": uring.IORING_SETUP_SUBMIT_ALL,

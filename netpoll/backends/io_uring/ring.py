@@ -71,6 +71,7 @@ class Ring:
         "_enter",
         "_last_error",
         "_maps",
+        "_sq_flags_word",
         "_sq_head_word",
         "_sq_mask",
         "_sq_size",
@@ -109,7 +110,8 @@ class Ring:
 
     def _map(self, params: bytearray) -> None:
         self._sq_size, self._cq_size = struct.unpack_from("=II", params)
-        head, tail, _, _, _, _, array = struct.unpack_from("=7I", params, uring.SQ_OFFSETS)
+        head, tail, _, _, flags, _, array = struct.unpack_from("=7I", params, uring.SQ_OFFSETS)
+        self._sq_flags_word = flags // 4
         self._sq_head_word, self._sq_tail_word = head // 4, tail // 4
         self._sq_mask = self._sq_size - 1
         head, tail, _, _, _, cqes, _ = struct.unpack_from("=7I", params, uring.CQ_OFFSETS)
@@ -149,6 +151,11 @@ class Ring:
         taken: int = self._words[self._sq_head_word]
         return (self._sq_tail - taken) & U32
 
+    def available(self) -> bool:
+        """Whether completions are there to be taken."""
+        there: bool = self._words[self._cq_tail_word] != self._cq_head
+        return there
+
     def submit(self) -> None:
         """Hand over what is in the ring, and have done what is due, without waiting.
 
@@ -161,7 +168,7 @@ class Ring:
 
         :param timeout: seconds
         """
-        if self._words[self._cq_tail_word] != self._cq_head:
+        if self.available():
             self.submit()
             return
         self._set_timeout(timeout)
@@ -191,6 +198,10 @@ class Ring:
         with_timeout = getevents | uring.IORING_ENTER_EXT_ARG
         fence = self._fence if BARRIER else None
         most = self._batch
+        sq_flags = self._sq_flags_word
+        # without the flag nobody can know, so there is always something to do
+        due = uring.IORING_SQ_TASKRUN | uring.IORING_SQ_CQ_OVERFLOW
+        tells = "TASKRUN_FLAG" in self.flags
 
         def turn(
             queued: list[bytearray], batch: list[tuple[int, int, int]], timeout: float | None
@@ -212,6 +223,9 @@ class Ring:
                         self._sq_tail = words[sq_tail] = (tail + count) & U32
                     else:
                         self.push(queued)
+                elif timeout == 0 and tells and not words[sq_flags] & due:
+                    if self._sq_tail == words[sq_head]:
+                        return  # a look only, and there is nothing: 0.7 us less
                 to_submit = (self._sq_tail - words[sq_head]) & U32
                 self.enters += 1
                 if timeout is None:
