@@ -96,7 +96,7 @@ class StreamTransport(SocketTransport, transports.Transport):
         self._staging: Staging | None = loop._staging
         self._stage: Any = None
         """Writes of this turn, on a backend where they go out together; made for the first one."""
-        self._quick: Callable[[Any, bytes], bool] | None = None
+        self._quick: Callable[[Any, Any], bool] | None = None
         """What stages a write, as long as nothing speaks against it."""
         self._eof = False
         self._empty_waiter: Any = None
@@ -186,11 +186,12 @@ class StreamTransport(SocketTransport, transports.Transport):
         except BaseException as error:
             self._fatal_error(error, "Fatal error: protocol.data_received() call failed.")
             return
+        changed: Any = self  # by the protocol, which mypy does not expect
         if (
-            self._receiving
-            or self._paused
-            or self._closing
-            or self._buffered
+            changed._receiving
+            or changed._paused
+            or changed._closing
+            or changed._buffered
             or buffer is not self._slot
         ):
             self._receive()
@@ -305,13 +306,12 @@ class StreamTransport(SocketTransport, transports.Transport):
             return
         staging = self._staging
         if staging is not None and not self._unsent_size:
-            size = data.nbytes if data.__class__ is memoryview else len(data)
-            if size <= STAGED and staging.write(self._staged(), bytes(data)):
+            small = memoryview(data).nbytes <= STAGED
+            if small and staging.write(self._staged(), bytes(data)):
                 self._quick = staging.write
                 return
             # something before it may be staged
-            self._hand_staged_over()
-            if self._conn_lost:
+            if not self._hand_staged_over():
                 return
         if not self._unsent_size:
             # A plain call: an operation that succeeds at once costs four times the Python.
@@ -352,12 +352,14 @@ class StreamTransport(SocketTransport, transports.Transport):
             self._stage = self._staging.open(self._sock_fd, self)
         return self._stage
 
-    def _hand_staged_over(self) -> None:
-        """Have what was staged sent now; what does not fit is unsent then."""
+    def _hand_staged_over(self) -> bool:
+        """Have what was staged sent now; what does not fit is unsent then. `False`: it failed, and
+        the connection is lost."""
         if self._stage is not None:
             assert self._staging is not None
             self._staging.flush(self._stage)
             self._take_back()
+        return not self._conn_lost
 
     def staged_send_failed(self) -> None:
         self._loop.call_soon_threadsafe(self._take_back)
@@ -441,8 +443,7 @@ class StreamTransport(SocketTransport, transports.Transport):
             return
         self._eof = True
         self._quick = None
-        self._hand_staged_over()
-        if not self._unsent_size and not self._conn_lost:
+        if self._hand_staged_over() and not self._unsent_size:
             self._shut_down()
 
     def _shut_down(self) -> None:

@@ -83,7 +83,7 @@ class SocketTransport(FlowControl):
         self._server: Any = server
         self._paused = False
         self._closing = False
-        self._conn_lost = 0
+        self._conn_lost: int = 0
         """Set once the connection counts as lost; counts the writes since."""
         self._lost_for: BaseException | None = None
         if server is not None:

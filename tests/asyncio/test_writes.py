@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,8 @@ from netpoll.testing.pairs import reset
 from netpoll.testing.waiting import DEADLINE
 
 if TYPE_CHECKING:
+    import socket
+
     from loops import Loops
 
     from netpoll.testing.pairs import Loopback

@@ -7,6 +7,7 @@ import gc
 import platform
 import socket
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -205,3 +206,26 @@ def test_ten_thousand_idle_connections_cost_little_each(
     assert len(port.inflight()) == len(socks)
     assert each <= MOST_IDLE, f"{each:.0f} bytes for each of {len(socks)}"
     port.close()
+
+
+def test_looks_at_nothing_make_few_system_calls(port: CompletionPort) -> None:
+    port.get_many(timeout=0)
+    before = port.stats()
+    for _ in range(64):
+        assert port.get_many(timeout=0) == []
+    assert 1 <= grown(port, before)["enters"] <= 64 / 16 + 1
+
+
+def test_a_look_finds_what_has_come(port: CompletionPort, net: Loopback) -> None:
+    """Whether the kernel has told of it in the ring, or has work to do for it first."""
+    near, far = net.tcp_pair()
+    port.associate(near)
+    receive = port.recv_into(near, bytearray(SIZE))
+    for _ in range(50):
+        assert port.get_many(timeout=0) == []
+        far.sendall(MESSAGE)
+        deadline = time.monotonic() + DEADLINE
+        while not (batch := port.get_many(timeout=0)):
+            assert time.monotonic() < deadline
+        assert [done.overlapped for done in batch] == [receive]
+        port.resubmit(receive)
