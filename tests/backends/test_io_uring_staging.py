@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from backends.uring import grown, needs_io_uring
 
-from netpoll import CompletionPort
+from netpoll import CompletionPort, debugging
 from netpoll.backends.io_uring.staging import LARGEST, Staging
 from netpoll.testing.pairs import fill
 
@@ -79,7 +79,12 @@ def sender(staging: Staging, net: Loopback) -> Sender:
 
 
 def turn(port: CompletionPort) -> None:
+    """One, or as many as it takes where the limits are small."""
+    staging = port._backend.staging()
+    assert isinstance(staging, Staging)
     assert port.get_many(timeout=0) == []
+    while staging.flying:
+        assert port.get_many(timeout=0) == []
 
 
 def stuff(sock: socket.socket) -> None:
@@ -107,7 +112,8 @@ def test_a_hundred_go_out_with_one_system_call_and_no_completion(
         for sender in senders:
             assert sender.write(b"%d" % round)
         turn(port)
-        assert grown(port, before)["enters"] == 1
+        if not debugging.enabled(debugging.LIMITS):
+            assert grown(port, before)["enters"] == 1
         assert [sender.received() for sender in senders] == [b"%d" % round] * 100
     assert not staging.flying
 
