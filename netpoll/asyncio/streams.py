@@ -206,6 +206,8 @@ class StreamTransport(SocketTransport, transports.Transport):
             self._call_soon(self._received, None)
 
     def _received_otherwise(self, completion: Completion | None, size: int) -> None:
+        """Not the usual case: an end, a failure, nobody reads just now, or the protocol has the
+        buffer."""
         self._receiving = False
         if self._closing:
             self._ended()
@@ -223,16 +225,14 @@ class StreamTransport(SocketTransport, transports.Transport):
             self._end_of_stream()
             return
         try:
-            if not self._buffered:
-                self._protocol.data_received(self._buffer[:size].tobytes())
-            elif self._buffer is not self._foreign:
+            if self._buffer is not self._foreign:
                 self._protocol.buffer_updated(size)
             else:
                 feed_buffered(self._protocol, self._buffer[:size].tobytes())
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self._fatal_error(error, f"Fatal error: protocol.{self._callback()}() call failed.")
+            self._fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")
             return
         self._receive()
 
@@ -249,12 +249,10 @@ class StreamTransport(SocketTransport, transports.Transport):
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as error:
-                self._fatal_error(error, f"Fatal error: protocol.{self._callback()}() call failed.")
+                callback = "buffer_updated" if self._buffered else "data_received"
+                self._fatal_error(error, f"Fatal error: protocol.{callback}() call failed.")
                 return
         self._receive()
-
-    def _callback(self) -> str:
-        return "buffer_updated" if self._buffered else "data_received"
 
     def _end_of_stream(self) -> None:
         if self._loop.get_debug():
