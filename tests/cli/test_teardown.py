@@ -12,7 +12,6 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from cli.peers import reset
 
 from netpoll import Opcode
 from netpoll.cli.servers.connection import DROPPED, RESET
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Bench:
-    """A relay without threads, one client of it, and a listener for its other side."""
+    """A relay without threads, its clients, and a listener for its other side."""
 
     def __init__(self, port: CompletionPort, net: Loopback, log: pytest.LogCaptureFixture) -> None:
         self.port = port
@@ -38,14 +37,18 @@ class Bench:
         self._log = log
         self.upstream = net.listener()
         self.upstream.settimeout(DEADLINE)
+        self.serve(Forward([address_of(self.upstream)], 4096, DEADLINE))
 
-    def open(self, service: Forward | None = None) -> Connection:
-        """A connection whose connect has been started."""
-        service = service or Forward([address_of(self.upstream)], 4096, DEADLINE)
+    def serve(self, service: Forward) -> None:
+        """What the relay does with its clients."""
+        self._service = service
         self.server = Server(self.port, self.net.listener(), service)
+
+    def open(self) -> Connection:
+        """The connection of one more client; its connect has been started."""
         near, self.client = self.net.tcp_pair()
-        far = self.net.track(service.prepare())
-        connection = service.connection(self.server, near, far)
+        prepared = self.net.track(self._service.prepare())
+        connection = self._service.connection(self.server, near, prepared)
         self.server.began(connection)
         connection.open()
         return connection
@@ -97,8 +100,7 @@ def test_a_send_has_ended_and_its_connection_is_reset_before_the_next_receive(
     bench.client.sendall(b"half of")
     bench.take(Opcode.RECV_INTO, into=connection)
     held = bench.take(Opcode.SEND)
-    reset(bench.far)
-    bench.take(Opcode.RECV_INTO, into=connection)
+    connection.fail(ConnectionResetError())  # of the other side
     connection.completed(held)
     assert bench.finish(connection) == {RESET: 1}
 
@@ -148,7 +150,8 @@ def test_it_is_dropped_between_two_addresses(bench: Bench) -> None:
     connections: list[Connection] = []
     refusing = address_of(bench.net.bound())
     service = Late([refusing, address_of(bench.upstream)], 4096, DEADLINE)
-    connection = bench.open(service)
+    bench.serve(service)
+    connection = bench.open()
     connections.append(connection)
     bench.take(Opcode.CONNECT, into=connection)
     assert bench.finish(connection) == {DROPPED: 1}
@@ -157,3 +160,9 @@ def test_it_is_dropped_between_two_addresses(bench: Bench) -> None:
     bench.upstream.settimeout(0)
     with pytest.raises(BlockingIOError):
         bench.upstream.accept()
+
+
+def test_its_accept_has_ended_and_the_patience_with_connections_is_over(bench: Bench) -> None:
+    bench.server.drain(0.0)
+    connection = bench.open()
+    assert bench.finish(connection) == {DROPPED: 1}
