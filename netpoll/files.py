@@ -139,7 +139,8 @@ def is_seekable(number: int) -> bool:
 
 
 def _flags(mode: str) -> int:
-    flags: int = _os.O_CLOEXEC
+    # a terminal, or a serial line, does not become that of a program without one
+    flags: int = _os.O_CLOEXEC | _os.O_NOCTTY
     if "+" in mode:
         flags |= os.O_RDWR
     else:

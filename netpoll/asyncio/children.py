@@ -1,17 +1,23 @@
-"""What the transports of child processes share on all systems."""
+"""Child processes: what is the same on all systems."""
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from asyncio import base_subprocess
 from typing import TYPE_CHECKING, Any
 
+from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.standard import LoopPart
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from netpoll.overlapped import Completion
+
 
 class ChildTransport(base_subprocess.BaseSubprocessTransport):
-    """A child whose finalizer calls no closed loop."""
+    """A child whose end is the end of an operation, and whose finalizer calls no closed loop."""
 
     if TYPE_CHECKING:
         _closed: bool
@@ -20,6 +26,17 @@ class ChildTransport(base_subprocess.BaseSubprocessTransport):
         _returncode: int | None
 
         def _check_proc(self) -> None: ...
+        def _process_exited(self, returncode: int) -> None: ...
+
+    def _await_end(self) -> None:
+        """To be called once there is a child."""
+
+        def ended(completion: Completion) -> None:
+            if not completion.status:
+                self._process_exited(completion.result())
+
+        # on POSIX by a pidfd: no thread, and no SIGCHLD handler that must be shared
+        self._loop.port.wait(self._proc, overlapped=Operation(ended))
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._closed:
@@ -33,3 +50,37 @@ class ChildTransport(base_subprocess.BaseSubprocessTransport):
         _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
         if self._proc is not None and self._returncode is None and self._proc.poll() is None:
             self._proc.kill()
+
+
+class Children(LoopPart):
+    """Part of `EventLoop`: subprocesses."""
+
+    _child_transport: type[Any]
+    """A `ChildTransport` that starts a child in the way of this system."""
+
+    async def _make_subprocess_transport(
+        self,
+        protocol: Any,
+        args: Any,
+        shell: bool,
+        stdin: Any,
+        stdout: Any,
+        stderr: Any,
+        bufsize: int,
+        extra: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        waiter = self.create_future()
+        transport = self._child_transport(
+            self, protocol, args, shell, stdin, stdout, stderr, bufsize,
+            waiter=waiter, extra=extra, **kwargs,
+        )  # fmt: skip
+        try:
+            await waiter
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException:
+            transport.close()
+            await asyncio.shield(transport._wait())
+            raise
+        return transport

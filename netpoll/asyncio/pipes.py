@@ -43,6 +43,11 @@ class Handle:
         self._pipe = pipe
         self._file = self._overlapped_file()
 
+    @property
+    def is_overlapped(self) -> bool:
+        """Whether it knows overlapped operations."""
+        return self._file is not None
+
     def _overlapped_file(self) -> File | None:
         """A handle of our own for the pipe, associated; `None` if it knows no such operations."""
         import _winapi
@@ -124,25 +129,28 @@ class Handle:
         return len(data)
 
 
-class ReadPipeTransport(transports.ReadTransport):
-    """The end of a pipe that is read from."""
+class PipeTransport(transports.BaseTransport):
+    """What the two ends of a pipe share: how they begin and how they end."""
 
+    _extra: dict[str, Any]
+    _loop: Any
+    _protocol: Any
     _handle: Handle | None = None
+    _closing = False
 
-    def __init__(
-        self, loop: Any, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
-    ) -> None:
-        super().__init__({**(extra or {}), "pipe": pipe})
+    def _begin(self, loop: Any, pipe: Any, protocol: Any, waiter: Any) -> None:
+        self._extra["pipe"] = pipe
         self._loop = loop
-        self._protocol: Any = protocol
+        self._protocol = protocol
         self._handle = Handle(loop, pipe)
-        self._buffer = memoryview(bytearray(SIZE))
-        self._closing = self._paused = self._reading = self._ended = False
-        self._held = b""
         loop.call_soon(protocol.connection_made, self)
         loop.call_soon(self._read)
         if waiter is not None:
             loop.call_soon(set_result_unless_cancelled, waiter, None)
+
+    def _read(self) -> None:
+        """Start to read: what comes, or that the other end is gone."""
+        raise NotImplementedError
 
     def get_protocol(self) -> Any:
         return self._protocol
@@ -152,6 +160,37 @@ class ReadPipeTransport(transports.ReadTransport):
 
     def is_closing(self) -> bool:
         return self._closing
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        if self._handle is not None:
+            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+
+    def _close(self, error: BaseException | None) -> None:
+        if not self._closing:
+            self._closing = True
+            self._loop.call_soon(self._call_connection_lost, error)
+
+    def _call_connection_lost(self, error: BaseException | None) -> None:
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            handle, self._handle = self._handle, None
+            if handle is not None:
+                handle.close()
+            self._protocol = None
+
+
+class ReadPipeTransport(PipeTransport, transports.ReadTransport):
+    """The end of a pipe that is read from."""
+
+    def __init__(
+        self, loop: Any, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
+    ) -> None:
+        transports.ReadTransport.__init__(self, extra)
+        self._buffer = memoryview(bytearray(SIZE))
+        self._paused = self._reading = self._ended = False
+        self._held = b""
+        self._begin(loop, pipe, protocol, waiter)
 
     def is_reading(self) -> bool:
         return not self._closing and not self._paused
@@ -166,10 +205,6 @@ class ReadPipeTransport(transports.ReadTransport):
 
     def close(self) -> None:
         self._close(None)
-
-    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        if self._handle is not None:
-            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
 
     def _read(self) -> None:
         if self._reading or self._paused or self._closing or self._ended:
@@ -212,50 +247,18 @@ class ReadPipeTransport(transports.ReadTransport):
         else:
             self._read()
 
-    def _close(self, error: BaseException | None) -> None:
-        if not self._closing:
-            self._closing = True
-            self._loop.call_soon(self._call_connection_lost, error)
 
-    def _call_connection_lost(self, error: BaseException | None) -> None:
-        try:
-            self._protocol.connection_lost(error)
-        finally:
-            handle, self._handle = self._handle, None
-            if handle is not None:
-                handle.close()
-            self._protocol = None
-
-
-class WritePipeTransport(FlowControl, transports.WriteTransport):
+class WritePipeTransport(PipeTransport, FlowControl):
     """The end of a pipe that is written to. That the other end is gone is noticed by a read."""
-
-    _handle: Handle | None = None
 
     def __init__(
         self, loop: Any, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
     ) -> None:
-        super().__init__(extra, loop)
-        self._extra["pipe"] = pipe
-        self._protocol = protocol
-        self._handle = Handle(loop, pipe)
+        FlowControl.__init__(self, extra, loop)
         self._unsent: deque[bytes] = deque()
         self._unsent_size = 0
-        self._writing = self._closing = self._eof = False
-        loop.call_soon(protocol.connection_made, self)
-        if self._handle._file is not None:
-            loop.call_soon(self._watch)
-        if waiter is not None:
-            loop.call_soon(set_result_unless_cancelled, waiter, None)
-
-    def get_protocol(self) -> Any:
-        return self._protocol
-
-    def set_protocol(self, protocol: Any) -> None:
-        self._protocol = protocol
-
-    def is_closing(self) -> bool:
-        return self._closing
+        self._writing = self._eof = False
+        self._begin(loop, pipe, protocol, waiter)
 
     def get_write_buffer_size(self) -> int:
         return self._unsent_size
@@ -290,19 +293,16 @@ class WritePipeTransport(FlowControl, transports.WriteTransport):
     def abort(self) -> None:
         self._close(None)
 
-    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        if self._handle is not None:
-            _warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-
-    def _watch(self) -> None:
-        if self._handle is not None:
+    def _read(self) -> None:
+        # a handle without overlapped operations would keep a thread in the read
+        if self._handle is not None and self._handle.is_overlapped:
             self._handle.read(memoryview(bytearray(16)), self._peer_gone)
 
     def _peer_gone(self, size: int, error: OSError | None) -> None:
         if self._closing or (error is not None and getattr(error, "status", 0) not in GONE):
             return  # closed by us; or the handle is not for reading
         if size:
-            self._watch()  # what a reader says is not for us
+            self._read()  # what a reader says is not for us
         else:
             self._close(BrokenPipeError() if self._unsent_size else None)
 
@@ -328,17 +328,7 @@ class WritePipeTransport(FlowControl, transports.WriteTransport):
             self._close(None)
 
     def _close(self, error: BaseException | None) -> None:
-        if not self._closing:
-            self._closing = self._eof = True
-            self._unsent.clear()
-            self._unsent_size = 0
-            self._loop.call_soon(self._call_connection_lost, error)
-
-    def _call_connection_lost(self, error: BaseException | None) -> None:
-        try:
-            self._protocol.connection_lost(error)
-        finally:
-            handle, self._handle = self._handle, None
-            if handle is not None:
-                handle.close()
-            self._protocol = None
+        self._eof = True
+        self._unsent.clear()
+        self._unsent_size = 0
+        super()._close(error)

@@ -1,9 +1,8 @@
 """What POSIX systems have: asyncio's own pipes, signals and Unix sockets, over this loop's
-readiness; and subprocesses that are waited for by an operation."""
+readiness; and its way to start a child."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -12,14 +11,11 @@ from asyncio import base_subprocess, unix_events
 from asyncio.log import logger
 from typing import TYPE_CHECKING, Any
 
-from netpoll.asyncio.children import ChildTransport
-from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.children import Children, ChildTransport
 from netpoll.asyncio.standard import SystemLoop
 
 if TYPE_CHECKING:
     import socket
-
-    from netpoll.overlapped import Completion
 
 
 standard: Any = unix_events
@@ -34,6 +30,10 @@ else:
 
 class SubprocessTransport(ChildTransport, UnixSubprocessTransport):
     """A child process. The base sees to its standard input."""
+
+    def _start(self, *args: Any, **kwargs: Any) -> None:
+        super()._start(*args, **kwargs)
+        self._await_end()
 
     def send_signal(self, signal: int) -> None:
         """Send it a signal, unless it has ended."""
@@ -57,9 +57,10 @@ class Wakeup:
                 signal.set_wakeup_fd(self._before)
 
 
-class System(SystemLoop):
+class System(Children, SystemLoop):
     """Part of `EventLoop`: what this system has."""
 
+    _child_transport = SubprocessTransport
     _wakeup: Wakeup | None = None
     _signal_handlers: dict[int, Any]
 
@@ -107,37 +108,3 @@ class System(SystemLoop):
             pass  # somebody else has removed it
         except OSError as error:
             logger.error("Unable to clean up listening UNIX socket %r: %r", path, error)
-
-    async def _make_subprocess_transport(
-        self,
-        protocol: Any,
-        args: Any,
-        shell: bool,
-        stdin: Any,
-        stdout: Any,
-        stderr: Any,
-        bufsize: int,
-        extra: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        waiter = self.create_future()
-        transport: Any = SubprocessTransport(
-            self, protocol, args, shell, stdin, stdout, stderr, bufsize,
-            waiter=waiter, extra=extra, **kwargs,
-        )  # fmt: skip
-
-        def ended(completion: Completion) -> None:
-            if not completion.status:
-                transport._process_exited(completion.result())
-
-        # a pidfd: no thread, and no SIGCHLD handler that must be shared
-        self.port.wait(transport._proc, overlapped=Operation(ended))
-        try:
-            await waiter
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException:
-            transport.close()
-            await asyncio.shield(transport._wait())
-            raise
-        return transport

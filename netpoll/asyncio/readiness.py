@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 class Interest:
     """What waits for one direction of a descriptor."""
 
-    __slots__ = ("_armed", "_event", "_operation", "_watch", "callback")
+    __slots__ = ("_armed", "_event", "_forgotten", "_operation", "_watch", "callback")
 
     def __init__(self, watch: Watch, event: int) -> None:
         self._watch = watch
         self._event = event
         self._operation: Operation[int] = Operation(self._ended)
         self._armed = False
+        self._forgotten = False
+        """Whether the poll that is pending was started for a callback that was removed since."""
         self.callback: events.Handle | None = None
 
     def call(self, callback: events.Handle) -> None:
@@ -51,6 +53,7 @@ class Interest:
             return False
         self.callback.cancel()
         self.callback = None
+        self._forgotten = self._armed
         self._operation.cancel()
         return True
 
@@ -63,11 +66,13 @@ class Interest:
 
     def _ended(self, completion: Completion) -> None:
         self._armed = False
+        forgotten, self._forgotten = self._forgotten, False
         callback = self.callback
         if callback is None:
             return
         loop = self._watch.loop
-        if not completion.status:
+        # what was ready before this one came need not be so any more
+        if not completion.status and not forgotten:
             loop._add_callback(callback)
         # behind the callback, which is to take what made the descriptor ready; also after a cancel,
         # if somebody has come to wait since

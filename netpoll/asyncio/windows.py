@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import signal
 from asyncio import events
 from typing import TYPE_CHECKING, Any
 
-from netpoll.asyncio.children import ChildTransport
-from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.children import Children, ChildTransport
 from netpoll.asyncio.pipes import ReadPipeTransport, WritePipeTransport
 from netpoll.asyncio.standard import SystemLoop
 
 if TYPE_CHECKING:
     import socket
 
-    from netpoll.overlapped import Completion
-
 
 class SubprocessTransport(ChildTransport):
-    """A child process, whose end is the end of an operation."""
+    """A child process."""
 
     def _start(
         self,
@@ -35,20 +31,16 @@ class SubprocessTransport(ChildTransport):
         from asyncio import windows_utils  # has overlapped pipes for the child's streams
 
         utils: Any = windows_utils
-        loop: Any = self._loop
         self._proc = utils.Popen(
             args, shell=shell, stdin=stdin, stdout=stdout, stderr=stderr, bufsize=bufsize, **kwargs
         )
-
-        def ended(completion: Completion) -> None:
-            if not completion.status:
-                self._process_exited(completion.result())
-
-        loop.port.wait(self._proc, overlapped=Operation(ended))
+        self._await_end()
 
 
-class System(SystemLoop):
+class System(Children, SystemLoop):
     """Part of `EventLoop`: what this system has."""
+
+    _child_transport = SubprocessTransport
 
     def __init__(self, selector: Any = None) -> None:
         self._signal_handlers: dict[int, events.Handle] = {}
@@ -117,7 +109,7 @@ class System(SystemLoop):
     def _remove_path(self, sock: socket.socket) -> None:
         """Python has no Unix sockets here."""
 
-    # -- pipes and processes -----------------------------------------------------------------------
+    # -- pipes -------------------------------------------------------------------------------------
 
     def _make_read_pipe_transport(
         self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
@@ -128,33 +120,6 @@ class System(SystemLoop):
         self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
     ) -> WritePipeTransport:
         return WritePipeTransport(self, pipe, protocol, waiter, extra)
-
-    async def _make_subprocess_transport(
-        self,
-        protocol: Any,
-        args: Any,
-        shell: bool,
-        stdin: Any,
-        stdout: Any,
-        stderr: Any,
-        bufsize: int,
-        extra: Any = None,
-        **kwargs: Any,
-    ) -> SubprocessTransport:
-        waiter = self.create_future()
-        transport = SubprocessTransport(
-            self, protocol, args, shell, stdin, stdout, stderr, bufsize,
-            waiter=waiter, extra=extra, **kwargs,
-        )  # fmt: skip
-        try:
-            await waiter
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException:
-            transport.close()
-            await asyncio.shield(transport._wait())
-            raise
-        return transport
 
 
 def _check_signal(sig: Any) -> None:

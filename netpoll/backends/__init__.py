@@ -38,7 +38,7 @@ def probe(name: str) -> Candidate:
         return Candidate(name, True, f"selectors here: {', '.join(available())}")
     if name == "iocp":
         if sys.platform == "win32":
-            return Candidate(name, True, "the completion ports of Windows")
+            return _probe_iocp()
         return Candidate(name, False, "needs Windows, or Wine with a Python for Windows")
     if name == "io_uring":
         from netpoll.backends.io_uring.library import probe as probe_io_uring
@@ -47,6 +47,14 @@ def probe(name: str) -> Candidate:
         return Candidate(name, support.usable, support.reason)
     known = ", ".join(repr(each) for each in NAMES)
     raise ValueError(f"there is no backend {name!r}; choose from {known}")
+
+
+def _probe_iocp() -> Candidate:
+    try:
+        importlib.import_module("netpoll.backends.iocp._ffi")
+    except ImportError as error:
+        return Candidate("iocp", False, f"needs cffi: {error}")
+    return Candidate("iocp", True, "the completion ports of Windows")
 
 
 def options_of(name: str) -> dict[str, str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import select
 import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import netpoll.asyncio
+from netpoll.testing.attempts import read_to_end
 from netpoll.testing.pairs import wait_readable
-from netpoll.testing.waiting import run
+from netpoll.testing.waiting import DEADLINE, run
 
 if TYPE_CHECKING:
     from loops import Loops
@@ -253,5 +255,77 @@ def test_bpo_39010_a_cancel_is_no_reset(loops: Loops, net: Loopback) -> None:
             getattr(transport, end)()
             assert await protocol.reason is None
             assert far.recv(1) == b""
+
+    loops.run(main())
+
+
+def wait_writable(sock: socket.socket) -> None:
+    """Return as soon as there is room."""
+    assert select.select([], [sock], [], DEADLINE)[1]
+
+
+def numbered(first: int, size: int) -> bytes:
+    """`size` bytes in which each piece tells its place."""
+    return b"".join(number.to_bytes(4, "big") for number in range(first, first + size // 4))
+
+
+def test_trio_889_what_follows_a_cancelled_send_comes_behind_what_went_out_of_it(
+    loops: Loops, net: Loopback
+) -> None:
+    """How much that was, nobody can tell: Windows says 0 bytes. But it is the beginning, and it is
+    over: nothing of it comes later, between or behind what is sent next."""
+    size = 4 << 20
+    first, second = numbered(0, size), numbered(1 << 24, size)
+    got: list[bytes] = []
+
+    async def replace(near: socket.socket, far: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.sock_sendall(near, first)
+        except asyncio.CancelledError:
+            # room for more, before the cancel can have come to the kernel
+            got.append(far.recv(1 << 20))
+            wait_writable(near)
+            await loop.sock_sendall(near, second)
+
+    async def main() -> None:
+        near, far = net.tcp_pair(buffer=16384)
+        near.setblocking(False)
+        sending = asyncio.create_task(replace(near, far))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.sleep(0)
+        reading = run(read_to_end, far)
+        await sending
+        near.shutdown(socket.SHUT_WR)
+        got.append(await asyncio.to_thread(reading.result))
+
+    loops.run(main())
+    whole = b"".join(got)
+    part = len(whole) - size
+    assert 0 < part < size
+    assert whole[:part] == first[:part]
+    assert whole[part:] == second
+
+
+def test_trio_889_a_cancelled_drain_cuts_no_write(loops: Loops, net: Loopback) -> None:
+    """What has been written goes out whole, whoever stops waiting for that."""
+    size = 4 << 20
+
+    async def main() -> None:
+        near, far = net.tcp_pair(buffer=16384)
+        _, writer = await asyncio.open_connection(sock=near)
+        first, second = numbered(0, size), numbered(1 << 24, size)
+        writer.write(first)
+        draining = asyncio.create_task(writer.drain())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert await cancelled(draining)
+        reading = run(read_to_end, far)
+        writer.write(second)
+        writer.close()
+        await writer.wait_closed()
+        assert await asyncio.to_thread(reading.result) == first + second
 
     loops.run(main())

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import netpoll
 import netpoll.asyncio
+from netpoll.testing.waiting import DEADLINE
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     from loops import Loops
@@ -69,6 +74,76 @@ def test_cpython_122240_where_it_cannot_go_on_the_error_names_the_cure(
     first.port.associate(near)
     with pytest.raises(netpoll.AlreadyAssociated, match="another port"):
         second.port.associate(near)
+
+
+SHARED = """
+import socket, sys
+if sys.platform == "win32":
+    import _overlapped
+    sock = socket.fromshare(sys.stdin.buffer.read())
+    operation = _overlapped.Overlapped(0)
+    operation.WSASend(sock.fileno(), b"another's", 0)
+    operation.getresult(True)
+else:
+    socket.socket(fileno=int(sys.argv[1])).sendall(b"another's")
+"""
+
+
+def send_from_another_process(sock: socket.socket) -> None:
+    """Have a child that has the socket too send on it, on Windows by an overlapped operation."""
+    # not what a virtual environment has for one on Windows, which starts it in a second process
+    python: str = getattr(sys, "_base_executable", sys.executable)
+    command = [python, "-c", SHARED, str(sock.fileno())]
+    sock.set_inheritable(True)
+    shared = b""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, close_fds=False) as child:
+        if sys.platform == "win32":
+            shared = sock.share(child.pid)
+        child.communicate(shared, DEADLINE)
+    assert child.returncode == 0
+
+
+def test_libuv_2016_another_process_operates_on_the_same_socket(
+    loops: Loops, net: Loopback, target: Target, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On Windows the packet of that comes to the port of whoever has associated the socket, with an
+    address that means something in the other process only, if there."""
+
+    async def main() -> None:
+        port = loops.running().port
+        near, far = net.tcp_pair()
+        port.associate(near)
+        waiting = netpoll.asyncio.wrap(port.recv(near, 100))
+        send_from_another_process(near)
+        assert far.recv(100) == b"another's"
+        far.sendall(b"ours")
+        assert await waiting == b"ours"
+        if target.backend == "iocp":
+            assert port.stats()["unknown_packets"] == 1
+
+    with caplog.at_level(logging.CRITICAL, "netpoll"):  # it is told, which is tested elsewhere
+        loops.run(main())
+
+
+def test_pyserial_671_an_operation_that_is_pending_cannot_be_started_again(
+    loops: Loops, net: Loopback
+) -> None:
+    """With one OVERLAPPED for all writes, the second one's outcome is told as the first one's."""
+
+    async def main() -> None:
+        port = loops.running().port
+        near, far = net.tcp_pair()
+        port.associate(near)
+        operation: netpoll.Overlapped[bytes] = netpoll.Overlapped()
+        waiting = netpoll.asyncio.wrap(port.recv(near, 100, overlapped=operation))
+        with pytest.raises(RuntimeError, match="in use"):
+            port.recv(near, 100, overlapped=operation)
+        with pytest.raises(RuntimeError, match="awaited already"):
+            netpoll.asyncio.wrap(operation)
+        far.sendall(b"data")
+        assert await waiting == b"data"
+
+    loops.run(main())
 
 
 class Lines(asyncio.Protocol):
@@ -163,3 +238,101 @@ def test_asyncio_279_files_are_read_and_written_by_operations(loops: Loops, tmp_
             assert buffer == b"3456"
 
     loops.run(main())
+
+
+class Terminal:
+    """The far end of a serial line, which on POSIX is a terminal."""
+
+    def __init__(self) -> None:
+        import tty
+
+        system: Any = os  # Windows has no terminals like these
+        self._far, self._near = system.openpty()
+        modes: Any = tty
+        modes.setraw(self._near)
+        self.name: str = system.ttyname(self._near)
+
+    def read(self) -> bytes:
+        return os.read(self._far, 100)
+
+    def write(self, data: bytes) -> None:
+        os.write(self._far, data)
+
+    def close(self) -> None:
+        os.close(self._near)
+        os.close(self._far)
+
+
+class Pipe:
+    """What is opened, read and written on Windows as a serial line is, which needs a cable."""
+
+    def __init__(self) -> None:
+        import _winapi
+
+        self._api: Any = _winapi
+        self.name = rf"\\.\pipe\netpoll-test-{os.getpid()}"
+        both: int = self._api.PIPE_ACCESS_DUPLEX
+        self._far = self._api.CreateNamedPipe(self.name, both, 0, 1, 4096, 4096, 0, 0)
+
+    def read(self) -> bytes:
+        data: bytes = self._api.ReadFile(self._far, 100)[0]
+        return data
+
+    def write(self, data: bytes) -> None:
+        self._api.WriteFile(self._far, data)
+
+    def close(self) -> None:
+        self._api.CloseHandle(self._far)
+
+
+def test_pyserial_asyncio_3_a_serial_line_is_read_and_written_at_once(loops: Loops) -> None:
+    """Without a thread that polls it. Also pyserial-asyncio#91, anyio#211, cpython#76577."""
+    loops.require("read_into", "write")
+
+    async def main() -> None:
+        port = loops.running().port
+        make = Pipe if sys.platform == "win32" else Terminal
+        with contextlib.closing(make()) as device, netpoll.open_file(device.name, "r+") as line:
+            port.associate(line)
+            buffer = bytearray(100)
+            reading = netpoll.asyncio.wrap(port.read_into(line, buffer))
+            for question in (b"one", b"three"):
+                assert await netpoll.asyncio.wrap(port.write(line, question)) == len(question)
+                assert device.read() == question
+            assert not reading.done()
+            device.write(b"answer")
+            assert await reading == 6
+            assert buffer[:6] == b"answer"
+            # who stops waiting for an answer gets the next one
+            given_up = netpoll.asyncio.wrap(port.read_into(line, bytearray(100)))
+            given_up.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+            device.write(b"late")
+            assert await netpoll.asyncio.wrap(port.read_into(line, buffer)) == 4
+            assert buffer[:4] == b"late"
+
+    loops.run(main())
+
+
+TERMINAL = """
+import os
+import netpoll
+
+far, near = os.openpty()
+with netpoll.open_file(os.ttyname(near), "r+"):
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        print("none")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no terminals of processes")
+def test_a_serial_line_does_not_become_the_terminal_of_a_service() -> None:
+    """Else a byte on the line could be its Ctrl-C, and the end of the line its end."""
+    command = [sys.executable, "-c", TERMINAL]
+    done = subprocess.run(
+        command, start_new_session=True, capture_output=True, timeout=DEADLINE, check=True
+    )
+    assert done.stdout == b"none\n"

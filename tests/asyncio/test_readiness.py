@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from netpoll.testing.attempts import clog
+from netpoll.testing.pairs import receive_exactly
 from netpoll.testing.wine import wine_version
 
 if TYPE_CHECKING:
@@ -99,6 +101,47 @@ def test_pyzmq_1521_what_was_ready_before_is_told(loops: Loops, net: Loopback) -
         far.close()
         assert await readers.heard.get() == b""
         loop.remove_reader(sock)
+
+    loops.run(main())
+
+
+def test_trio_1280_a_reader_that_waits_while_a_writer_comes_and_goes(
+    loops: Loops, net: Loopback
+) -> None:
+    """AFD has one question at a time about a socket, which each writer changes: none may be lost
+    over that, and nobody be told of the other's answer. Also trio#52, trio#1269."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        near, far = net.tcp_pair(buffer=16384)
+        near.setblocking(False)
+        readers = Readers()
+        readers.add(near)
+        writable = asyncio.Event()
+        for number in range(100):
+            writable.clear()
+            loop.add_writer(near, writable.set)
+            await writable.wait()
+            assert loop.remove_writer(near)
+            if number % 10 == 0:
+                assert readers.heard.empty()
+                far.sendall(b"%d" % number)
+                assert await readers.heard.get() == b"%d" % number
+        filled = clog(near)
+        writable.clear()
+        for number in range(20):  # while there is no room, the writers leave without an answer
+            loop.add_writer(near, writable.set)
+            await asyncio.sleep(0)
+            far.sendall(b"%d" % number)
+            assert await readers.heard.get() == b"%d" % number
+            assert not writable.is_set()
+            if number < 19:
+                assert loop.remove_writer(near)
+        receive_exactly(far, filled)
+        await writable.wait()
+        assert readers.heard.empty()
+        assert loop.remove_writer(near)
+        assert loop.remove_reader(near)
 
     loops.run(main())
 

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import socket
 import struct
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -192,5 +193,70 @@ def test_sockets_with_addresses_that_netpoll_does_not_read(loops: Loops) -> None
             assert await loop.sock_sendto(sock, question, (0, 0)) == len(question)
             data, address = await loop.sock_recvfrom(sock, 65536)
             assert (address, struct.unpack_from("=4xH", data)) == ((0, 0), (16,))
+
+    loops.run(main())
+
+
+# -- what a receive costs --------------------------------------------------------------------------
+
+MOST = 32 << 10
+"""Bytes that a receive may allocate, with all else that happens meanwhile."""
+
+
+class Tally(asyncio.Protocol):
+    """Counts what comes."""
+
+    size = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.size += len(data)
+
+
+class BufferedTally(asyncio.BufferedProtocol):
+    """The same with a buffer of its own."""
+
+    size = 0
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(4 * MOST)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.size += nbytes
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(Tally, b"x"), (BufferedTally, bytes(2 * MOST))],
+    ids=["not_what_might_come", "nothing_for_a_buffer_of_the_protocol_s"],
+)
+def test_cpython_85445_a_receive_allocates_no_more_than_it_brings(
+    loops: Loops, net: Loopback, make: Callable[[], Any], message: bytes
+) -> None:
+    """asyncio's transports allocate 256 KiB for each receive and give back what was too much, or
+    copy what they have received for another's buffer."""
+
+    async def main() -> None:
+        near, far = net.tcp_pair()
+        transport, protocol = await asyncio.get_running_loop().create_connection(make, sock=near)
+
+        async def exchange(times: int) -> None:
+            for _ in range(times):
+                expected = protocol.size + len(message)
+                far.sendall(message)
+                while protocol.size < expected:  # noqa: ASYNC110  an event would allocate
+                    await asyncio.sleep(0)
+
+        await exchange(3)  # the first ones make what stays
+        tracemalloc.start()
+        try:
+            await exchange(20)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < MOST
+        transport.close()
 
     loops.run(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -217,6 +218,16 @@ def test_a_forced_backend_is_used_or_fails(name: str, monkeypatch: pytest.Monkey
         assert ("argument" if argument else "NETPOLL_BACKEND") in message
         assert "selectors" in message, "the cure is to name one that works"
         assert winerror_of(caught.value) == 50
+
+
+def test_windows_without_cffi_has_no_iocp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free-threaded 3.13, say, which cffi refuses: the automatic choice goes on."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", "win32")
+        patch.setitem(sys.modules, "netpoll.backends.iocp._ffi", None)
+        found = backends.probe("iocp")
+    assert not found.usable
+    assert "needs cffi" in found.reason
 
 
 @pytest.mark.parametrize("where", ["argument", "environment", "file", "program"])

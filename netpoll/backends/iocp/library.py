@@ -52,6 +52,8 @@ MESSAGES: Final = {
     "WSASendMsg": ("LPFN_WSASENDMSG", win.WSAID_WSASENDMSG),
 }
 """The same, of a provider of datagrams."""
+MOST_LAYERS: Final = 16
+"""Providers on top of each other, before one that answers in circles is believed no more."""
 
 
 class Wrap(Protocol):
@@ -142,13 +144,26 @@ class Library:
         return ifs
 
     def base_handle(self, number: int) -> int:
-        """The socket of the system that a layered provider's socket is made of (LIB-04)."""
-        base, returned = ffi.new("ULONG_PTR *"), ffi.new("DWORD *")
-        for code in (win.SIO_BASE_HANDLE, win.SIO_BSP_HANDLE_POLL):
-            size = ffi.sizeof("ULONG_PTR")
-            if not self.ws2_32.WSAIoctl(number, code, NULL, 0, base, size, returned, NULL, NULL):
-                return int(base[0])
-        return number  # no provider lies between
+        """The socket of the system that a layered provider's socket is made of (LIB-04).
+
+        Some providers refuse to tell, against Microsoft's rules; the one below may not (trio#1659).
+        """
+        for _ in range(MOST_LAYERS):
+            base = self._socket_below(number, win.SIO_BASE_HANDLE)
+            if base is not None:
+                return base
+            below = self._socket_below(number, win.SIO_BSP_HANDLE_POLL)
+            if below is None or below == number:
+                break
+            number = below
+        return number  # no provider lies between, or none says so
+
+    def _socket_below(self, number: int, code: int) -> int | None:
+        below, returned = ffi.new("ULONG_PTR *"), ffi.new("DWORD *")
+        size = ffi.sizeof("ULONG_PTR")
+        if self.ws2_32.WSAIoctl(number, code, NULL, 0, below, size, returned, NULL, NULL):
+            return None
+        return int(below[0])
 
     def _extension(self, number: int, name: str, kind: str, guid: win.Guid) -> Any:
         wanted, pointer, returned = (

@@ -26,6 +26,7 @@ ABORT: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 ENDED = "ended"
 RESET = "reset"
 DROPPED = "dropped"
+UNREACHED = "not connected upstream"
 
 
 class Connection:
@@ -133,27 +134,31 @@ class Connection:
         """One side is broken, so the other must not take what it got for all there was: reset
         both.
         """
-        self.drop(self.describe(error))
+        outcome = self.describe(error)
+        # What fails after the reset, fails because of it: another thread may have been about to
+        # start an operation on a socket that is closed by now. That is no failure to tell of.
+        if self.drop(outcome) and outcome not in (RESET, UNREACHED):
+            self.server.explain(outcome, str(error.strerror))
 
     def describe(self, error: OSError) -> str:
         """What the report calls a connection that ended like that."""
         # of a connection that was reset, shutdown() says that there is none
         if isinstance(error, ConnectionError) or error.errno == errno.ENOTCONN:
             return RESET
-        kind = f"failed with {errno.errorcode.get(error.errno or 0, 'unknown')}"
-        self.server.explain(kind, str(error.strerror))
-        return kind
+        return f"failed with {errno.errorcode.get(error.errno or 0, 'unknown')}"
 
-    def drop(self, outcome: str = DROPPED) -> None:
-        """Reset the connection. The operations in flight end with an error, and leave."""
+    def drop(self, outcome: str = DROPPED) -> bool:
+        """Reset the connection; `False` if that has been done. The operations in flight end with an
+        error, and leave."""
         with self.server.lock:
             if self.outcome != ENDED:
-                return
+                return False
             self.outcome = outcome
         for sock in self.sockets:
             with contextlib.suppress(OSError):  # closed, or never connected
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
         self._close()
+        return True
 
     def finish(self) -> None:
         """End it in order as soon as nothing is under way: what was received is sent, no more is

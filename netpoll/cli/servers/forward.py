@@ -6,15 +6,13 @@ import socket
 from typing import TYPE_CHECKING
 
 import netpoll
-from netpoll.cli.servers.connection import ENDED, Connection
+from netpoll.cli.servers.connection import ENDED, UNREACHED, Connection
 from netpoll.cli.servers.pump import Pump
 
 if TYPE_CHECKING:
     from netpoll import Completion, Overlapped
     from netpoll.cli.options import Address
     from netpoll.cli.servers.server import Server
-
-UNREACHED = "not connected upstream"
 
 
 class Forward:
@@ -33,7 +31,11 @@ class Forward:
 
     def prepare(self) -> socket.socket:
         """The socket that will be connected."""
-        return socket.socket(self.addresses[0][0], socket.SOCK_STREAM)
+        return self.make_socket(self.addresses[0][0])
+
+    def make_socket(self, family: int) -> socket.socket:
+        """A socket to connect to an address of that family."""
+        return socket.socket(family, socket.SOCK_STREAM)
 
     def connection(
         self, server: Server, client: socket.socket, prepared: socket.socket | None
@@ -84,19 +86,31 @@ class Relay(Connection):
         :raises OSError: not connected, and there is no other address to try
         """
         error = completion.exception()
-        following = next(self._untried, None)
         if error is None:
             # nothing but the pumps needs the socket's operation any more
             self._connecting = None
             self.run(*self.make_pumps())
-        elif following is None or self.outcome != ENDED or self._finishing:
+            return
+        following = next(self._untried, None)
+        if following is None:
             raise error
-        else:
-            family, address = following
-            self.port.close_handle(self.sockets[1])  # a socket that failed to connect is of no use
-            self.sockets[1] = socket.socket(family, socket.SOCK_STREAM)
-            self.adopt(self.sockets[1])
-            self._connect(address)
+        family, address = following
+        self.port.close_handle(self.sockets[1])  # a socket that failed to connect is of no use
+        if not self._replace_upstream(self._service.make_socket(family)):
+            raise error
+        self.adopt(self.sockets[1])
+        self._connect(address)
+
+    def _replace_upstream(self, sock: socket.socket) -> bool:
+        """Go on with `sock`, unless the connection is to end: that closes the sockets it has at
+        that moment, and would miss one that came later."""
+        with self.server.lock:
+            goes_on = self.outcome == ENDED and not self._finishing
+            if goes_on:
+                self.sockets[1] = sock
+        if not goes_on:
+            sock.close()
+        return goes_on
 
     def make_pumps(self) -> tuple[Pump, ...]:
         client, upstream = self.sockets

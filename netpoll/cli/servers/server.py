@@ -64,6 +64,7 @@ class Server:
         self._outcomes: Counter[str] = Counter()
         self._explained: set[str] = set()
         self._draining = False
+        self._dropping = False
         self._tallies = [Tally() for _ in range(threads)]
         self._threads = [
             threading.Thread(target=self._run, args=(tally,), name=f"serve-{number}", daemon=True)
@@ -104,11 +105,16 @@ class Server:
     # -- the connections -------------------------------------------------------------------------
 
     def began(self, connection: Connection) -> None:
-        """One more client."""
+        """One more client, which is to be opened next."""
         with self.lock:
             self._connections.add(connection)
             self._total += 1
             self._peak = max(self._peak, len(self._connections))
+            too_late = self._dropping
+        if too_late:
+            # accepted before the listener was closed, and taken from the port after all others had
+            # been dropped: nobody would
+            connection.drop()
 
     def ended(self, connection: Connection) -> None:
         """The connection is closed and nothing of it is in flight."""
@@ -174,6 +180,8 @@ class Server:
                 _raise(event)
                 if event is not None:
                     break
+        with self.lock:
+            self._dropping = True
         for connection in self._connected():
             connection.drop()
 
