@@ -13,12 +13,13 @@ from netpoll.asyncio.slots import Slots
 from netpoll.asyncio.sockets import Sockets
 from netpoll.asyncio.transports import ByDescriptor, Transports
 from netpoll.asyncio.turns import BATCH, Soon, Turns
+from netpoll.overlapped import Overlapped
 from netpoll.port import CompletionPort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from netpoll.overlapped import Completion, Overlapped
+    from netpoll.overlapped import Completion
 
 if sys.platform == "win32":
     from netpoll.asyncio.windows import System
@@ -109,8 +110,8 @@ class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
                                 "exception": error,
                             }
                         )
-                elif operation is not None:
-                    future = self._wrapped.pop(operation, None)
+                elif isinstance(operation, Overlapped):
+                    future = self._wrapped.pop(operation, None)  # pyright: ignore[reportUnknownArgumentType]
                     if future is not None:
                         settle(future, completion)
         except (SystemExit, KeyboardInterrupt):

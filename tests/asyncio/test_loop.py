@@ -39,6 +39,21 @@ def test_an_operation_is_awaited(loops: Loops, net: Loopback) -> None:
     loops.run(main())
 
 
+@pytest.mark.parametrize("posted", [None, "text", []], ids=["nothing", "something", "unhashable"])
+def test_a_packet_that_somebody_has_posted_concerns_nobody(loops: Loops, posted: Any) -> None:
+    """The loop takes its packets, and goes on with the others."""
+
+    async def main() -> None:
+        port = loops.running().port
+        waiting = netpoll.asyncio.wrap(port.timer(0))
+        port.post(1, "key", posted)
+        await waiting
+        port.post(1, "key", posted)
+        await netpoll.asyncio.wrap(port.timer(0.001))
+
+    loops.run(main())
+
+
 def test_an_operation_that_fails_raises_what_it_failed_with(loops: Loops, net: Loopback) -> None:
     async def main() -> None:
         port = loops.running().port
