@@ -9,12 +9,18 @@ from __future__ import annotations
 import os
 import warnings
 from asyncio import transports
+from asyncio.log import logger
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
 from netpoll.asyncio.operations import Operation
-from netpoll.asyncio.standard import BYTES, FlowControl, set_result_unless_cancelled
+from netpoll.asyncio.standard import (
+    BYTES,
+    WRITES_BEFORE_WARNING,
+    FlowControl,
+    set_result_unless_cancelled,
+)
 from netpoll.files import File
 
 if TYPE_CHECKING:
@@ -258,6 +264,8 @@ class WritePipeTransport(PipeTransport, FlowControl):
         self._unsent: deque[bytes] = deque()
         self._unsent_size = 0
         self._writing = self._eof = False
+        self._dropped = 0
+        """Writes since it was closed."""
         self._begin(loop, pipe, protocol, waiter)
 
     def get_write_buffer_size(self) -> int:
@@ -271,9 +279,13 @@ class WritePipeTransport(PipeTransport, FlowControl):
             raise TypeError(
                 f"data argument must be a bytes-like object, not {type(data).__name__!r}"
             )
-        if self._eof:
-            raise RuntimeError("write_eof() already called")
-        if not data or self._closing:
+        if not data:
+            return
+        if self._eof or self._closing:
+            # no error, as with asyncio's pipes: a child may end at any time
+            if self._dropped >= WRITES_BEFORE_WARNING:
+                logger.warning("pipe closed by peer, or by this side")
+            self._dropped += 1
             return
         self._unsent.append(bytes(data))
         self._unsent_size += len(data)
