@@ -22,21 +22,40 @@ class ChildTransport(base_subprocess.BaseSubprocessTransport):
     if TYPE_CHECKING:
         _closed: bool
         _loop: Any
+        _pipes: dict[int, Any]
         _proc: Any
         _returncode: int | None
 
         def _check_proc(self) -> None: ...
         def _process_exited(self, returncode: int) -> None: ...
 
+    ended: asyncio.Future[None]
+    """Done once the child has ended, whatever becomes of its pipes: `_wait()` waits for these too,
+    before Python 3.13."""
+
     def _await_end(self) -> None:
         """To be called once there is a child."""
+        end = self.ended = self._loop.create_future()
 
         def ended(completion: Completion) -> None:
             if not completion.status:
                 self._process_exited(completion.result())
+                end.set_result(None)
 
         # on POSIX by a pidfd: no thread, and no SIGCHLD handler that must be shared
         self._loop.port.wait(self._proc, overlapped=Operation(ended))
+
+    async def _connect_pipes(self, waiter: Any) -> None:
+        child = self._proc
+        await super()._connect_pipes(waiter)  # type: ignore[misc, unused-ignore]
+        if not self._closed and None not in self._pipes.values():
+            return
+        # one of them could not be connected, or close() came before there were any to close
+        for number, pipe in self._pipes.items():
+            if pipe is None:
+                (child.stdin, child.stdout, child.stderr)[number].close()
+            else:
+                pipe.pipe.close()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._closed:
@@ -81,6 +100,6 @@ class Children(LoopPart):
             raise
         except BaseException:
             transport.close()
-            await asyncio.shield(transport._wait())
+            await asyncio.shield(transport.ended)
             raise
         return transport

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -57,3 +58,91 @@ def test_writes_to_a_child_that_has_ended(loops: Loops) -> None:
         child.stdin.close()
 
     loops.run(main())
+
+
+ENDLESS = "import threading; threading.Event().wait()"
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_child_whose_pipe_cannot_be_connected_is_no_child(
+    loops: Loops, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Whoever asked for it is told so, not left to wait for the end of a pipe that never was one;
+    and none of its pipes stays open."""
+    loops.require("wait")
+    raw: list[Any] = []
+
+    async def main() -> None:
+        loop = loops.running()
+        connect: dict[str, Any] = {
+            each: getattr(loop, each) for each in ("connect_read_pipe", "connect_write_pipe")
+        }
+
+        def refuse(method: str) -> Any:
+            async def connecting(factory: Any, pipe: Any) -> Any:
+                raw.append(pipe)
+                if len(raw) > ("stdin", "stdout", "stderr").index(name):
+                    raise OSError(errno.EMFILE, "too many open files")
+                return await connect[method](factory, pipe)
+
+            return connecting
+
+        for each in connect:
+            monkeypatch.setattr(loop, each, refuse(each))
+        creating = asyncio.create_subprocess_exec(
+            sys.executable, "-c", ENDLESS, stdin=-1, stdout=-1, stderr=-1
+        )
+        with pytest.raises(OSError, match="too many"):
+            await asyncio.wait_for(creating, DEADLINE)
+
+    loops.run(main())
+    assert len(raw) == ("stdin", "stdout", "stderr").index(name) + 1
+
+
+def test_a_creation_that_is_cancelled_closes_pipes_that_another_process_has_too(
+    loops: Loops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child is killed, but its own child has inherited its output and lives on: what is waited
+    for is the child. cpython#119710; CPython's own `test_cancel_post_init`."""
+    loops.require("wait")
+    lost: list[Exception | None] = []
+    heir = (
+        "import socket, sys; peer = socket.create_connection(('127.0.0.1', int(sys.argv[1])));"
+        " peer.recv(1)"
+    )
+    program = (
+        "import subprocess, sys;"
+        f" subprocess.Popen([sys.executable, '-c', {heir!r}, sys.argv[1]]).wait()"
+    )
+
+    class Protocol(asyncio.SubprocessProtocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(exc)
+            gone.set()
+
+    async def main() -> None:
+        loop = loops.running()
+        connect = loop.connect_write_pipe
+
+        async def connect_later(factory: Any, pipe: Any) -> Any:
+            await go.wait()
+            return await connect(factory, pipe)
+
+        monkeypatch.setattr(loop, "connect_write_pipe", connect_later)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            port = str(server.getsockname()[1])
+            task = loop.create_task(
+                loop.subprocess_exec(Protocol, sys.executable, "-c", program, port)
+            )
+            peer, _ = await asyncio.wait_for(loop.sock_accept(server), DEADLINE)
+            with peer:
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asyncio.wait_for(task, DEADLINE)
+                go.set()
+                await asyncio.wait_for(gone.wait(), DEADLINE)
+
+    go, gone = asyncio.Event(), asyncio.Event()
+    loops.run(main())
+    assert lost == [None]
