@@ -1,12 +1,7 @@
-"""The transports of pipes on Windows.
-
-A handle that was opened for overlapped operations is read and written by them. One that was not
-(standard input, what `os.pipe()` makes) is read and written by a thread, one call at a time.
-"""
+"""The transports of pipes on Windows."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from asyncio import transports
 from asyncio.log import logger
@@ -14,19 +9,16 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
-from netpoll.asyncio.operations import Operation
+from netpoll.asyncio.pipe_handles import Handle, open_handle
 from netpoll.asyncio.standard import (
     BYTES,
     WRITES_BEFORE_WARNING,
     FlowControl,
     set_result_unless_cancelled,
 )
-from netpoll.files import File
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from netpoll.overlapped import Completion
 
 SIZE: Final = 64 << 10
 """Bytes of one read at most."""
@@ -39,100 +31,6 @@ GONE: Final = frozenset(
     )
 )
 """How reading ends where the other end is closed."""
-
-
-class Handle:
-    """A pipe's handle: reads and writes, each with its outcome told in the loop's thread."""
-
-    def __init__(self, loop: Any, pipe: Any) -> None:
-        self._loop = loop
-        self._pipe = pipe
-        self._file = self._overlapped_file()
-
-    @property
-    def is_overlapped(self) -> bool:
-        """Whether it knows overlapped operations."""
-        return self._file is not None
-
-    def _overlapped_file(self) -> File | None:
-        """A handle of our own for the pipe, associated; `None` if it knows no such operations."""
-        import _winapi
-        import msvcrt
-        from asyncio import windows_utils
-
-        # declared on Windows only
-        api: Any = _winapi
-        crt: Any = msvcrt
-        utils: Any = windows_utils
-
-        number = self._pipe.fileno()
-        if not isinstance(self._pipe, (utils.PipeHandle, File)):
-            number = crt.get_osfhandle(number)
-        this = api.GetCurrentProcess()
-        own = api.DuplicateHandle(this, number, this, 0, False, api.DUPLICATE_SAME_ACCESS)
-        file = File(own, "<pipe>", has_offsets=False)
-        try:
-            self._loop.port.associate(file)
-        except OSError:
-            file.close()
-            return None
-        return file
-
-    def read(self, buffer: memoryview, told: Callable[[int, OSError | None], object]) -> None:
-        """Read into `buffer`; 0 bytes are the end."""
-        if self._file is None:
-            self._in_thread(lambda: self._read_now(buffer), told)
-        else:
-            self._start(self._loop.port.read_into, buffer, told)
-
-    def write(self, data: bytes, told: Callable[[int, OSError | None], object]) -> None:
-        """Write all of `data`."""
-        if self._file is None:
-            self._in_thread(lambda: self._write_now(data), told)
-        else:
-            self._start(self._loop.port.write, data, told)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._loop.port.close_handle(self._file)
-        self._pipe.close()
-
-    def _start(
-        self, method: Any, buffer: Any, told: Callable[[int, OSError | None], object]
-    ) -> None:
-        def ended(completion: Completion) -> None:
-            told(completion.transferred, completion.exception())
-
-        try:
-            method(self._file, buffer, overlapped=Operation(ended))
-        except OSError as error:
-            self._loop.call_soon(told, 0, error)
-
-    def _in_thread(
-        self, call: Callable[[], int], told: Callable[[int, OSError | None], object]
-    ) -> None:
-        def run() -> None:
-            error: OSError | None = None
-            size = 0
-            try:
-                size = call()
-            except OSError as caught:
-                error = caught
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(told, size, error)
-
-        self._loop.run_in_executor(None, run)
-
-    def _read_now(self, buffer: memoryview) -> int:
-        data = os.read(self._pipe.fileno(), len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def _write_now(self, data: bytes) -> int:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._pipe.fileno(), view) :]
-        return len(data)
 
 
 class PipeTransport(transports.BaseTransport):
@@ -148,7 +46,7 @@ class PipeTransport(transports.BaseTransport):
         self._extra["pipe"] = pipe
         self._loop = loop
         self._protocol = protocol
-        self._handle = Handle(loop, pipe)
+        self._handle = open_handle(loop, pipe)
         loop.call_soon(protocol.connection_made, self)
         loop.call_soon(self._read)
         if waiter is not None:

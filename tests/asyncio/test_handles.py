@@ -163,7 +163,6 @@ class Lines(asyncio.Protocol):
 def test_cpython_87694_anonymous_pipes(loops: Loops) -> None:
     """ "The handle is invalid": those of `os.pipe()` know no overlapped operations on Windows. Also
     cpython#81998, asyncio#337, anyio#326, Winloop#22."""
-    loops.require("read_into", "write")
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -203,7 +202,7 @@ netpoll.asyncio.run(main(), backend=sys.argv[1])
 
 def test_aioconsole_4_standard_input_and_output(loops: Loops, target: Target) -> None:
     """Also pynvim#306, pexpect#548, agent-os#1575."""
-    loops.require("read_into", "write", "wait")
+    loops.require("wait")
 
     async def main() -> None:
         child = await asyncio.create_subprocess_exec(

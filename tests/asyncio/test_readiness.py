@@ -148,7 +148,7 @@ def test_trio_1280_a_reader_that_waits_while_a_writer_comes_and_goes(
 
 def test_uvicorn_529_a_subprocess_beside_a_reader(loops: Loops, net: Loopback) -> None:
     """Also playwright-python#1099, nicegui#3874: the loop that has one lacks the other."""
-    loops.require("read_into", "write", "wait")
+    loops.require("wait")
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -73,8 +73,7 @@ async def main():
     kept.append(await asyncio.open_connection(*address))
     kept.append(await loop.create_connection(Kept, *address))
     kept.append(await loop.create_datagram_endpoint(Kept, local_addr=("127.0.0.1", 0)))
-    if loop.port.capability("read_into") != "unsupported":
-        kept.append(await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=-1))
+    kept.append(await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=-1))
     kept.append(server)
     kept.append(asyncio.create_task(asyncio.Event().wait()))
     reader, writer = await asyncio.open_connection(*address)
