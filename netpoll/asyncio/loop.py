@@ -62,6 +62,7 @@ class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
         loop's."""
         self._dequeue = self.port._dequeue
         self._staging = self.port._backend.staging()
+        self._multishot = self.port._backend.multishot(Operation(self._deliver))
         self._slots = Slots()
         self._wrapped: dict[Overlapped[Any], Wrapped[Any]] = {}
         self._watches = {}
@@ -77,15 +78,26 @@ class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
             raise
 
     def run_forever(self) -> None:
-        if self._staging is None or self.is_running():
+        staging, multishot = self._staging, self._multishot
+        if self.is_running():
             super().run_forever()
             return
-        self._staging.enable(True)
+        if staging is not None:
+            staging.enable(True)
+        if multishot is not None:
+            multishot.flush()
         try:
             super().run_forever()
         finally:
-            # whoever runs next may wait for what was written
-            self._staging.enable(False)
+            # whoever runs next may wait for what was written, or for the end of a connection
+            if staging is not None:
+                staging.enable(False)
+            if multishot is not None:
+                multishot.flush()
+
+    def _deliver(self, _mail: Completion) -> None:
+        assert self._multishot is not None
+        self._multishot.deliver()
 
     def _process_events(self, event_list: list[Completion]) -> None:
         # `BaseEventLoop` runs the turn, so the order is what it expects: behind what is ready.

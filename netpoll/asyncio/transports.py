@@ -117,6 +117,9 @@ class SocketTransport(FlowControl):
         """Cancel the receive that is pending."""
         raise NotImplementedError
 
+    def _redirect(self) -> None:
+        """Something has changed that received data depends on."""
+
     def _is_busy(self) -> bool:
         """Whether an operation is pending."""
         raise NotImplementedError
@@ -153,6 +156,7 @@ class SocketTransport(FlowControl):
             return
         # The pending receive stays: what it brings waits for resume_reading().
         self._paused = True
+        self._redirect()
         if self._loop.get_debug():
             logger.debug("%r pauses reading", self)
 
@@ -160,6 +164,7 @@ class SocketTransport(FlowControl):
         if self._closing or not self._paused:
             return
         self._paused = False
+        self._redirect()
         self._receive()
         if self._loop.get_debug():
             logger.debug("%r resumes reading", self)

@@ -107,6 +107,32 @@ class Staging(Protocol):
     def close(self, stage: Any) -> None: ...
 
 
+class Receiver(Protocol):
+    """Whom a multishot receive tells. What raises, but for `SystemExit` and `KeyboardInterrupt`, is
+    told to `receiver_failed`."""
+
+    def arrived(self, data: bytes, /) -> object:
+        """The next data of the connection."""
+
+    def receive_over(self, result: int, /) -> object:
+        """There will be no more, unless it is started again. 0: the end of the stream; otherwise a
+        negative errno: ENOBUFS, all buffers are full; ECANCELED, EINTR, EAGAIN, nothing is wrong
+        with the connection."""
+
+    def receiver_failed(self, error: BaseException, /) -> object: ...
+
+
+class MultishotReceives(Protocol):
+    """Receives that stay, and tell of all that comes. Not part of what a port offers either:
+    `netpoll.asyncio` reads with it, see `io_uring/multishot.py`."""
+
+    def open(self, fd: int, receiver: Any, run: Callable[..., object]) -> Any: ...
+    def start(self, receive: Any) -> None: ...
+    def stop(self, receive: Any) -> None: ...
+    def flush(self) -> None: ...
+    def deliver(self) -> None: ...
+
+
 class Backend(abc.ABC):
     """What `CompletionPort` calls. Every method may be called from any thread."""
 
@@ -186,6 +212,13 @@ class Backend(abc.ABC):
 
     def staging(self) -> Staging | None:
         """Where sends can be staged; `None`: here a `send()` of its own is the fastest."""
+        return None
+
+    def multishot(self, mail: AnyOverlapped) -> MultishotReceives | None:
+        """Receives that stay, where there are any.
+
+        :param mail: finishes whenever there is something to deliver; never started by anybody
+        """
         return None
 
     @abc.abstractmethod
@@ -279,6 +312,10 @@ class Engine(abc.ABC):
 
     def staging(self) -> Staging | None:
         """As `Backend.staging`."""
+        return None
+
+    def multishot(self, mail: AnyOverlapped) -> MultishotReceives | None:
+        """As `Backend.multishot`."""
         return None
 
     def drain(self) -> list[AnyOverlapped]:

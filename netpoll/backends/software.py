@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
 from netpoll.backends import timers
-from netpoll.backends.base import Association, Capability, Engine, Inflight, Staging
+from netpoll.backends.base import (
+    Association,
+    Capability,
+    Engine,
+    Inflight,
+    MultishotReceives,
+    Staging,
+)
 from netpoll.backends.packets import PENDING, SWEEP
 from netpoll.backends.starts import FAILURES as FAILURES
 from netpoll.backends.starts import Starts
@@ -158,6 +165,14 @@ class SoftwarePort(Starts):
     def staging(self) -> Staging | None:
         with self._lock:
             return self._engine.staging()
+
+    def multishot(self, mail: AnyOverlapped) -> MultishotReceives | None:
+        with self._lock:
+            if self._max_inflight is not None:
+                return None  # which is about operations, and these are none
+            mail._association = self._nowhere
+            mail._owner = mail._plain_on = self
+            return self._engine.multishot(mail)
 
     def inflight(self) -> list[Inflight]:
         now = time.monotonic()

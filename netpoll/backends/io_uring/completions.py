@@ -7,12 +7,14 @@ that: such an operation is handed over again, by whoever sees it.
 from __future__ import annotations
 
 import errno
+from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 from netpoll import status as nt
 from netpoll.backends import sockets
 from netpoll.backends.io_uring.connections import finish_first_receive
 from netpoll.backends.io_uring.datagrams import finish_datagram_send, finish_wait
+from netpoll.backends.io_uring.multishot import MultishotReceive, MultishotReceives
 from netpoll.backends.io_uring.scarcity import Scarcity
 from netpoll.backends.io_uring.staging import StagedSend, Staging
 from netpoll.backends.io_uring.table import WAKE
@@ -31,12 +33,17 @@ if TYPE_CHECKING:
 class Completions(Scarcity):
     """Completions, taken from the ring and looked at."""
 
-    __slots__ = ("_batch",)
+    __slots__ = ("_batch", "_inbox", "_mail", "_multishot")
 
     def __init__(self, lock: threading.RLock, single_issuer: bool) -> None:
         super().__init__(lock, single_issuer)
         self._batch: list[tuple[int, int, int]] = []
         """Completions taken from the ring and not looked at yet."""
+        self._inbox: deque[tuple[MultishotReceive, int, int]] = deque()
+        """What multishot receives have brought."""
+        self._mail: Operation | None = None
+        """The operation that finishes when there is something in it."""
+        self._multishot: MultishotReceives | None = None
 
     def _take_in(self) -> None:
         """Look at the completions that are there."""
@@ -46,6 +53,8 @@ class Completions(Scarcity):
     def _look_at_batch(self) -> None:
         batch, table = self._batch, self._table
         append = self._finished.append
+        inbox = self._inbox
+        before = len(inbox)
         try:
             for token, result, flags in batch:
                 operation = table[token]
@@ -61,13 +70,19 @@ class Completions(Scarcity):
                         line.head = None
                     table[token] = None
                     append(operation)
+                elif operation.__class__ is MultishotReceive:
+                    inbox.append((operation, result, flags))
                 else:
                     self._settle(token, operation, result, flags)
         except BaseException:
-            # Ctrl-C: what was looked at is not in the table any more
-            batch[:] = [each for each in batch if table[each[0]] is not None]
+            # Ctrl-C: what was looked at is not in the table any more, or in the inbox
+            stays = [id(each) for each in batch if table[each[0]].__class__ is MultishotReceive]
+            seen = {*stays[: len(inbox) - before]}
+            batch[:] = [e for e in batch if table[e[0]] is not None and id(e) not in seen]
             raise
         batch.clear()
+        if inbox:
+            self._announce()
         again = self._again
         while again:
             operation = again[-1]
@@ -78,6 +93,14 @@ class Completions(Scarcity):
         if self._due and self._blocked:
             self._hand_due_over()
             self._urgent = True
+
+    def _announce(self) -> None:
+        """There is something to deliver."""
+        mail = self._mail
+        if mail is not None and not mail._in_use:
+            mail._in_use = True
+            mail.done = False
+            self._finished.append(mail)
 
     def _settle(self, token: int, operation: Any, result: int, flags: int) -> None:
         """A completion that is not plain success."""

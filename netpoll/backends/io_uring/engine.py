@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from netpoll import status as nt
 from netpoll.backends import datagrams, sockets, software
+from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring import operations
 from netpoll.backends.io_uring.lines import EndOfStream
+from netpoll.backends.io_uring.multishot import MultishotReceive, MultishotReceives
 from netpoll.backends.io_uring.resubmits import Resubmits
 from netpoll.backends.io_uring.staging import Staging
 from netpoll.backends.io_uring.table import PENDING, WAKE, Channel
@@ -96,6 +98,14 @@ class IoUringEngine(Resubmits):
             self._staging = Staging(self)
         return self._staging
 
+    def multishot(self, mail: Operation) -> MultishotReceives | None:
+        if self._multishot is None and self._may_call():
+            # Linux before 6.12 has no such buffers
+            with contextlib.suppress(OSError):
+                self._multishot = MultishotReceives(self, mail)
+                self._mail = mail
+        return self._multishot
+
     def stats(self) -> dict[str, int]:
         return {"polls": self._polls, "wakes": self._wakes, "enters": self._ring.enters}
 
@@ -108,6 +118,8 @@ class IoUringEngine(Resubmits):
     def drain(self) -> list[Operation]:
         """Every operation has been cancelled, and the port is about to close: wait for their
         ends."""
+        if self._multishot is not None and not self._end_multishot():
+            _left_over.append(self._multishot.memory)
         pending = self._in_kernel()
         deadline = time.monotonic() + DRAIN
         while any(each._final == PENDING for each in pending) and time.monotonic() < deadline:
@@ -131,6 +143,25 @@ class IoUringEngine(Resubmits):
                 _left_over.append(operation._address)
                 self._end(operation, nt.STATUS_CANCELLED)
         return pending
+
+    def _end_multishot(self) -> bool:
+        """End the receives that stay; whether the kernel is done with their memory."""
+        receives = {each for each in self._table if each.__class__ is MultishotReceive}
+        if not receives or not self._may_call():
+            return not receives
+        self._submit()
+        for receive in receives:
+            self._ring.cancel(receive.token)
+        deadline = time.monotonic() + DRAIN
+        self._take_in()
+        while True:
+            receives -= {
+                receive for receive, _, flags in self._inbox if not flags & uring.IORING_CQE_F_MORE
+            }
+            if not receives or time.monotonic() >= deadline:
+                return not receives
+            self._ring.wait(0.001)
+            self._take_in()
 
     def _let_the_owner_drain(self) -> None:
         """It is in its wait, and closes the engine when it comes out."""
