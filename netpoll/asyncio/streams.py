@@ -37,6 +37,9 @@ CHUNK = 256 << 10
 protocol that waits for room go on."""
 PARTS = 64
 """Buffers in one send at most."""
+ONE_BY_ONE = 16
+"""Receives of a connection's own after one that stays has found no room, and before the next that
+stays: to find none costs about three of them."""
 INTERRUPTED = frozenset((errno.ECANCELED, errno.EINTR, errno.EAGAIN))
 """How a receive ends that the connection has not ended."""
 
@@ -53,6 +56,7 @@ class StreamTransport(SocketTransport, transports.Transport):
         "_foreign",
         "_held",
         "_multishot",
+        "_one_by_one",
         "_quick",
         "_receive_operation",
         "_receives",
@@ -84,6 +88,8 @@ class StreamTransport(SocketTransport, transports.Transport):
         super().__init__(loop, sock, protocol, extra, server, context)
         self._receive_operation: Operation[int] | None = None
         self._multishot: MultishotReceives | None = loop._multishot
+        self._one_by_one = 0
+        """Receives to be made without one that stays, which has found no room."""
         self._slots: Slots = loop._slots
         self._slot: Any = None
         """What receives are for, unless the protocol has a buffer of its own."""
@@ -144,13 +150,15 @@ class StreamTransport(SocketTransport, transports.Transport):
             self._call_soon(self._deliver_held)
         elif self._receiving:
             return
-        elif self._multishot is None or self._buffered:
+        elif self._multishot is None or self._buffered or self._one_by_one:
             self._receive_once()
         else:
             self._receive_on()
 
     def _receive_once(self) -> None:
         """Start an operation."""
+        if self._one_by_one:
+            self._one_by_one -= 1
         try:
             buffer: Any
             if self._buffered:
@@ -166,14 +174,13 @@ class StreamTransport(SocketTransport, transports.Transport):
         except BaseException as error:
             self._fatal_error(error, "Fatal error: protocol.get_buffer() call failed.")
             return
-        operation = self._receive_operation
+        operation: Any = self._receive_operation
         try:
             if buffer is self._buffer:
                 self._port.resubmit(operation)
             else:
                 if operation is None:
-                    operation = Operation(within(self._context, self._received))
-                    self._receive_operation = operation
+                    operation = self._receive_operation = self._make_receive()
                 self._buffer, self._foreign = buffer, None
                 self._port.recv_into(self._sock, buffer, overlapped=operation)
         except OSError as error:
@@ -183,6 +190,9 @@ class StreamTransport(SocketTransport, transports.Transport):
         if operation.done:
             # never within the call: the protocol would see data overtake what it is being told
             self._call_soon(self._received, None)
+
+    def _make_receive(self) -> Operation[int]:
+        return Operation(within(self._context, self._received))
 
     def _received(self, completion: Completion | None) -> None:
         """The receive is over; `None` if it was so at its start, by a success."""
@@ -213,11 +223,13 @@ class StreamTransport(SocketTransport, transports.Transport):
             or changed._paused
             or changed._closing
             or changed._buffered
-            or changed._multishot is not None
+            or (self._multishot is not None and not self._one_by_one)
             or buffer is not self._slot
         ):
             self._receive()
             return
+        if self._one_by_one:
+            self._one_by_one -= 1
         try:
             self._port.resubmit(operation)
         except OSError as error:
@@ -347,7 +359,9 @@ class StreamTransport(SocketTransport, transports.Transport):
         elif not result:
             self._end_of_stream()
         elif result == -errno.ENOBUFS:
-            self._receive_once()  # into memory of its own, so that it goes on in any case
+            # into memory of its own: so it goes on in any case, and the others have more room
+            self._one_by_one = ONE_BY_ONE
+            self._receive_once()
         elif -result in INTERRUPTED:
             self._receive()
         else:

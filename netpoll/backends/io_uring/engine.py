@@ -100,9 +100,8 @@ class IoUringEngine(Resubmits):
 
     def multishot(self, mail: Operation) -> MultishotReceives | None:
         if self._multishot is None and self._may_call():
-            # Linux before 6.12 has no such buffers
-            with contextlib.suppress(OSError):
-                self._multishot = MultishotReceives(self, mail)
+            with contextlib.suppress(OSError):  # this kernel is too old for them
+                self._multishot = MultishotReceives(self)
                 self._mail = mail
         return self._multishot
 

@@ -1,7 +1,7 @@
 """Receives that stay: handed over once, they tell of all that comes, until the connection ends.
 
 The kernel puts the data into a ring of provided buffers, each of which it uses up bit by bit
-(IOU_PBUF_RING_INC, Linux 6.12): what a thousand connections receive lies side by side. There is no
+(IOU_PBUF_RING_INC): what a thousand connections receive lies side by side. There is no
 entry for each message, no `Overlapped` and no `Completion`; what a turn has brought is delivered by
 one packet, for all connections together.
 
@@ -12,9 +12,10 @@ transports read with, and 1 of the 6 µs that a message cost them with a receive
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from netpoll import debugging
 from netpoll.backends.io_uring import constants as uring
@@ -28,7 +29,7 @@ from netpoll.backends.io_uring.pooled import (
     TAIL_WORD,
     U16,
 )
-from netpoll.backends.io_uring.ring import BARRIER
+from netpoll.backends.io_uring.ring import BARRIER, Ring
 from netpoll.backends.io_uring.table import IGNORED
 from netpoll.pools import anonymous
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from netpoll.backends.base import Receiver
     from netpoll.backends.io_uring.engine import IoUringEngine
-    from netpoll.overlapped import Overlapped
 
 COUNT: Final = 16
 """Buffers; a power of two."""
@@ -46,6 +46,10 @@ SIZE: Final = 64 << 10
 """Bytes of one, and so of one piece of data at most."""
 GROUP: Final = U16
 """The number of the ring of buffers. Those of pools count up from 0."""
+MOST: Final = 2 * SIZE
+"""Bytes after which it has to be started again: what a connection may have waiting for it here."""
+LIMITED: Final = struct.Struct("=HxxI")
+"""The end of an entry: the number of the ring, and that limit (`optlen`)."""
 USUAL: Final = uring.IORING_CQE_F_BUFFER | uring.IORING_CQE_F_MORE | uring.IORING_CQE_F_BUF_MORE
 """Data, with more to come, in a buffer that has room left."""
 
@@ -75,15 +79,15 @@ class MultishotReceive:
 class MultishotReceives:
     """Those of a port."""
 
-    def __init__(self, engine: IoUringEngine, mail: Overlapped[Any]) -> None:
+    def __init__(self, engine: IoUringEngine) -> None:
         """
-        :param mail: finishes whenever there is something to deliver
-        :raises OSError: the kernel knows no such buffers
+        :raises OSError: the kernel knows no such buffers, or no limit
         """
+        if not _kernel_has_limits():
+            raise OSError(errno.EINVAL, "multishot receives without a limit: Linux 6.17 has one")
         small = debugging.enabled(debugging.LIMITS)
         self._engine = engine
         self._count, self._size = (2, 256) if small else (COUNT, SIZE)
-        self._mail = mail
         self._inbox: deque[tuple[MultishotReceive, int, int]] = engine._inbox
         self._memory = memoryview(anonymous(self._count * self._size))
         self._at = [index * self._size for index in range(self._count)]
@@ -138,7 +142,7 @@ class MultishotReceives:
             SQE.pack_into(entry, 0, uring.IORING_OP_RECV, 0, 0, receive.fd, 0, 0, 0, 0, token)
             entry[1] = uring.IOSQE_BUFFER_SELECT
             entry[2] = uring.IORING_RECV_MULTISHOT
-            struct.pack_into("=H", entry, BUFFER_GROUP, GROUP)
+            LIMITED.pack_into(entry, BUFFER_GROUP, GROUP, MOST)
             receive.token, receive.entry, receive.stopping = token, entry, False
             engine._table[token] = receive
             engine._queued.append(entry)
@@ -241,3 +245,23 @@ class MultishotReceives:
     def _failed(self, receive: MultishotReceive, error: BaseException) -> None:
         if receive.receiver is not None:
             receive.run(receive.receiver.receiver_failed, error)
+
+
+@functools.cache
+def _kernel_has_limits() -> bool:
+    """Whether there is an end to what one of them takes: older kernels refuse an entry with a
+    limit, newer ones no more than the descriptor of this one."""
+    entry = bytearray(uring.SQE_SIZE)
+    SQE.pack_into(entry, 0, uring.IORING_OP_RECV, 0, 0, -1, 0, 0, 0, 0, 0)
+    entry[1] = uring.IOSQE_BUFFER_SELECT
+    entry[2] = uring.IORING_RECV_MULTISHOT
+    LIMITED.pack_into(entry, BUFFER_GROUP, GROUP, MOST)
+    completions: list[tuple[int, int, int]] = []
+    ring = Ring()
+    try:
+        ring.push([entry])
+        ring.submit()
+        ring.take(completions)
+    finally:
+        ring.close()
+    return [result for _, result, _ in completions] == [-errno.EBADF]
