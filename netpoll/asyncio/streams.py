@@ -53,6 +53,7 @@ class StreamTransport(SocketTransport, transports.Transport):
         "_buffered",
         "_empty_waiter",
         "_eof",
+        "_failure",
         "_foreign",
         "_held",
         "_multishot",
@@ -99,6 +100,8 @@ class StreamTransport(SocketTransport, transports.Transport):
         """That, if it is not a buffer of the protocol, although the protocol has some."""
         self._held = b""
         """Data that came while reading was paused."""
+        self._failure: OSError | None = None
+        """What has ended the receive behind that."""
         self._at_end = False
         """Whether the end of the stream, or `eof_received`, has been told."""
         self._send_operation: Operation[int] | None = None
@@ -148,6 +151,8 @@ class StreamTransport(SocketTransport, transports.Transport):
             return
         if self._held:
             self._call_soon(self._deliver_held)
+        elif self._failure is not None:
+            self._tell_failure()
         elif self._receiving:
             return
         elif self._multishot is None or self._buffered or self._one_by_one:
@@ -354,18 +359,23 @@ class StreamTransport(SocketTransport, transports.Transport):
         self._receiving = False
         if self._closing:
             self._ended()
-        elif self._paused or self._held:
-            return  # an end of stream is told by the next receive once more
-        elif not result:
-            self._end_of_stream()
         elif result == -errno.ENOBUFS:
             # into memory of its own: so it goes on in any case, and the others have more room
             self._one_by_one = ONE_BY_ONE
-            self._receive_once()
+            self._receive()
         elif -result in INTERRUPTED:
             self._receive()
-        else:
-            error = nt.make_exception(nt.from_errno(-result))
+        elif result:
+            self._failure = nt.make_exception(nt.from_errno(-result))
+            if not self._held:
+                self._tell_failure()
+        elif not (self._paused or self._held):
+            # otherwise the next receive tells it once more
+            self._end_of_stream()
+
+    def _tell_failure(self) -> None:
+        error, self._failure = self._failure, None
+        if error is not None:
             self._fatal_error(error, "Fatal read error on socket transport")
 
     # -- sending -----------------------------------------------------------------------------------

@@ -177,7 +177,11 @@ class IoUringEngine(Resubmits):
             return
         _engines.discard(self)
         self.drain()
-        self._finished.clear()  # what they have brought is nobody's any more
+        # what they have brought is nobody's any more
+        self._finished.clear()
+        self._inbox.clear()
+        self._table[:] = [None] * len(self._table)
+        self._mail = None
         if self._may_call():
             self._ring.cancel(WAKE)
         self._ring.close()
