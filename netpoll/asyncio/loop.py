@@ -79,7 +79,7 @@ class EventLoop(Turns, Readiness, Serving, Sockets, Transports, System):
 
     def run_forever(self) -> None:
         staging, multishot = self._staging, self._multishot
-        if self.is_running():
+        if self.is_running() or self.is_closed():  # which is an error
             super().run_forever()
             return
         if staging is not None:

@@ -487,6 +487,8 @@ def test_a_loop_is_closed_with_connections_open(loops: Loops, net: Loopback) -> 
         near = reader.transport._sock
         near.settimeout(DEADLINE)
         assert near.recv(10) == b"data"
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.run_forever()
     del reader, near
     connections.clear()
     with pytest.warns(ResourceWarning, match="unclosed transport"):
