@@ -78,10 +78,16 @@ class Sockets(LoopPart):
         return view[: operation.transferred].tobytes()
 
     async def sock_recv_into(self, sock: socket.socket, buf: Buffer) -> int:
-        joined = self._join(sock)
-        if joined is None:
-            return await super().sock_recv_into(sock, buf)
-        target = memoryview(buf).cast("B")
+        # _join() in place, and in sock_sendall(): with views made only where they are needed,
+        # 0.6 of the 11.4 µs that a message of an echo takes
+        joined = self._joined.get(id(sock))
+        if joined is None or self._debug or joined.reference() is not sock:
+            joined = self._join(sock)
+            if joined is None:
+                return await super().sock_recv_into(sock, buf)
+        target = memoryview(buf)
+        if buf.__class__ is not bytearray:
+            target = target.cast("B")
         if joined.cancelled or joined.late:
             data = await self._late_data(joined, len(target), sock)
             if data is not None:
@@ -91,13 +97,14 @@ class Sockets(LoopPart):
         # copy 64 KiB, and the operation would keep it pinned after the call.
         operation, view = self._start_receive(sock, joined, min(len(target), SIZE))
         if not operation.done:
-            future = operation.context.future = self.create_future()
+            future: asyncio.Future[None] = asyncio.Future(loop=self)
+            operation.context.future = future
             try:
                 await future
             except asyncio.CancelledError:
                 self._give_up(operation, joined, lambda size: (bytes(view[:size]), None))
                 raise
-            if operation.status:
+            if operation._final:
                 _check(operation)
         joined.receive = operation
         size = operation.transferred
@@ -157,20 +164,25 @@ class Sockets(LoopPart):
     # -- sending -----------------------------------------------------------------------------------
 
     async def sock_sendall(self, sock: socket.socket, data: Buffer) -> None:
-        joined = self._join(sock)
-        if joined is None:
-            await super().sock_sendall(sock, data)
-            return
-        view: Any = data if data.__class__ is bytes else memoryview(data).cast("B")
+        joined = self._joined.get(id(sock))
+        if joined is None or self._debug or joined.reference() is not sock:
+            joined = self._join(sock)
+            if joined is None:
+                await super().sock_sendall(sock, data)
+                return
+        sent = 0
         if not joined.sending:
             # A plain call: an operation that succeeds at once costs four times the Python.
             try:
-                sent = sock.send(view)
+                sent = sock.send(data)
             except (BlockingIOError, InterruptedError):
                 sent = 0
-            if sent == len(view):
+            if type(data) is bytes and sent == len(data):
                 return
-            view = memoryview(view)[sent:]
+        view = memoryview(data)
+        if sent == view.nbytes and not joined.sending:
+            return
+        view = view.cast("B")[sent:]
         operation: Operation[int] = Operation(_nobody)
         self.port.send(sock, view, overlapped=operation)
         if not operation.done:

@@ -28,12 +28,13 @@ SLOTS = 24
 """Connections that all threads share: few, so that they get into each other's way."""
 STOP = object()
 
-ENDINGS = {0} | CLOSED_HERE | RESET | TIMED_OUT | REFUSED
+# A ConnectEx whose socket is closed while Wine sends its data ends as one on a socket that was
+# never connected (on Windows: cancelled); STATUS_ALERTED, 0x101: see THR-02 in netpoll.testing.wine.
+_WINES = frozenset((win32_error(STATUS_INVALID_CONNECTION), win32_error(0x101)))
+ENDINGS = (
+    {0} | CLOSED_HERE | RESET | TIMED_OUT | REFUSED | (_WINES if wine_version() else set[int]())
+)
 """How an operation may end here."""
-if wine_version():
-    # a ConnectEx whose socket is closed while Wine sends its data ends as one on a socket that was
-    # never connected (on Windows: cancelled); STATUS_ALERTED: see THR-02 in netpoll.testing.wine
-    ENDINGS |= {win32_error(STATUS_INVALID_CONNECTION), win32_error(0x101)}
 REFUSALS = NO_SOCKET | RESET | CLOSED_HERE | SHUT_DOWN | NOT_CONNECTED | {10022, 10056}
 """How a start may fail here: its socket is closed, shut down or reset by somebody else."""
 
