@@ -29,7 +29,7 @@ SLOTS = 24
 STOP = object()
 
 # A ConnectEx whose socket is closed while Wine sends its data ends as one on a socket that was
-# never connected (on Windows: cancelled); STATUS_ALERTED, 0x101: see THR-02 in netpoll.testing.wine.
+# never connected (on Windows: cancelled). For STATUS_ALERTED, 0x101, see THR-02 in testing/wine.py.
 _WINES = frozenset((win32_error(STATUS_INVALID_CONNECTION), win32_error(0x101)))
 ENDINGS = (
     {0} | CLOSED_HERE | RESET | TIMED_OUT | REFUSED | (_WINES if wine_version() else set[int]())
