@@ -420,6 +420,36 @@ def test_one_that_raises_does_not_keep_the_others_from_theirs(loops: Loops, net:
     loops.run(main())
 
 
+def test_a_protocol_that_only_writes(loops: Loops, net: Loopback) -> None:
+    """It is no `Protocol`, and has no `data_received`: that is wrong when there is data."""
+
+    class Writes(asyncio.BaseProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            transport.write(b"data")
+
+        def connection_lost(self, exc: BaseException | None) -> None:
+            ended.set_result(exc)
+
+    ended: asyncio.Future[BaseException | None]
+
+    async def main() -> None:
+        nonlocal ended
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        near, far = net.tcp_pair()
+        await loop.create_connection(Writes, sock=near)
+        far.settimeout(DEADLINE)
+        await turns()
+        assert far.recv(10) == b"data"
+        far.sendall(b"data")
+        assert isinstance(await ended, AttributeError)
+        assert len(loops.complaints) == 1
+        loops.complaints.clear()
+
+    loops.run(main())
+
+
 def test_ctrl_c_in_one_leaves_the_others_for_the_next_run(loops: Loops, net: Loopback) -> None:
     connections: list[tuple[Reader, socket.socket]] = []
 

@@ -290,6 +290,7 @@ def test_stopped_before_it_went_out_it_reads_from_nobody(box: Mailbox, net: Loop
         while not reader.over:
             assert box.turn(DEADLINE)
         assert reader.data == []
+        assert reader.over != [0]
         assert taken.recv(100) == b"for somebody else"
 
 
@@ -364,6 +365,30 @@ def test_one_that_raises_at_the_edge_of_a_buffer(box: Mailbox, net: Loopback) ->
             box.receives.start(reader.receive)
     sender.result()
     assert len(reader.failed) > 1
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+def test_one_that_raises_is_told_of_the_end_all_the_same(
+    box: Mailbox, net: Loopback, kind: type[BaseException]
+) -> None:
+    """What comes last is data."""
+
+    class Raises(Reader):
+        def arrived(self, data: bytes) -> None:
+            super().arrived(data)
+            raise kind
+
+    near, far = net.tcp_pair()
+    far.sendall(bytes(multishot_module.MOST + 1))
+    reader = Raises(box.receives, near)
+    raised = 0
+    while not reader.over:
+        try:
+            assert box.turn(DEADLINE)
+        except KeyboardInterrupt:
+            raised += 1
+    assert reader.over in ([-errno.EAGAIN], [-errno.ENOBUFS])
+    assert raised + len(reader.failed) == len(reader.data)
 
 
 def test_ctrl_c_in_one_leaves_the_others_for_the_next_turn(box: Mailbox, net: Loopback) -> None:

@@ -222,14 +222,21 @@ class MultishotReceives:
         over = not flags & uring.IORING_CQE_F_MORE
         if over:
             self._forget(receive)
-        receiver = receive.receiver
-        if receiver is None:
-            return
         try:
             if data:
-                receive.run(receive.deliver, data)
-            if over:
-                receive.run(receiver.receive_over, -errno.EAGAIN if data else result)
+                self._tell(receive, receive.deliver, data)
+        finally:
+            receiver = receive.receiver
+            if over and receiver is not None:
+                if data or (receive.stopping and not result):
+                    result = -errno.EAGAIN  # an end of stream is told by the next one once more
+                self._tell(receive, receiver.receive_over, result)
+
+    def _tell(
+        self, receive: MultishotReceive, function: Callable[..., object], argument: object
+    ) -> None:
+        try:
+            receive.run(function, argument)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
