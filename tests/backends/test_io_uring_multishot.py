@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from backends.uring import grown, needs_io_uring
+from backends.uring import grown, needs_multishot
 
 from netpoll import CompletionPort, Overlapped, debugging
 from netpoll.backends.io_uring import constants as uring
@@ -25,12 +25,7 @@ if TYPE_CHECKING:
 
     from netpoll.testing.pairs import Loopback
 
-pytestmark = [
-    needs_io_uring,
-    pytest.mark.skipif(
-        not multishot_module._kernel_has_limits(), reason="multishot receives need Linux 6.17"
-    ),
-]
+pytestmark = needs_multishot
 
 
 class Reader:

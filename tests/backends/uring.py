@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netpoll import backends
+from netpoll.backends.io_uring import multishot
 
 if TYPE_CHECKING:
     from netpoll import CompletionPort
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 _candidate = backends.probe("io_uring")
 needs_io_uring = pytest.mark.skipif(
     not _candidate.usable, reason=f"io_uring does not work here: {_candidate.reason}"
+)
+needs_multishot = pytest.mark.skipif(
+    not (_candidate.usable and multishot._kernel_has_limits()),
+    reason="needs multishot receives with a limit: Linux 6.17 or newer",
 )
 
 
