@@ -30,7 +30,7 @@ from netpoll.backends.io_uring.pooled import (
     U16,
 )
 from netpoll.backends.io_uring.ring import BARRIER, Ring
-from netpoll.backends.io_uring.table import IGNORED
+from netpoll.backends.io_uring.table import cancel_entry
 from netpoll.pools import anonymous
 
 if TYPE_CHECKING:
@@ -159,11 +159,7 @@ class MultishotReceives:
             assert receive.entry is not None
             # if it has not gone out yet, it must not: the number may be another socket's by then
             receive.entry[0] = uring.IORING_OP_NOP
-            entry = bytearray(uring.SQE_SIZE)
-            SQE.pack_into(
-                entry, 0, uring.IORING_OP_ASYNC_CANCEL, 0, 0, -1, 0, receive.token, 0, 0, IGNORED
-            )
-            engine._queued.append(entry)
+            engine._queued.append(cancel_entry(receive.token))
             if engine._blocked:
                 engine.wake()
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
 from netpoll.backends import sockets
-from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring.datagrams import write_wait
 from netpoll.backends.io_uring.ends import Ends
-from netpoll.backends.io_uring.entries import NEVER, SQE, Native
-from netpoll.backends.io_uring.table import IGNORED
+from netpoll.backends.io_uring.entries import NEVER, Native
+from netpoll.backends.io_uring.table import cancel_entry
 
 if TYPE_CHECKING:
     import threading
@@ -106,15 +105,11 @@ class Submissions(Ends):
         native: Native = operation._native
         native.cause = status
         operation._least = NEVER
-        entry = bytearray(uring.SQE_SIZE)
-        SQE.pack_into(
-            entry, 0, uring.IORING_OP_ASYNC_CANCEL, 0, 0, -1, 0, native.token, 0, 0, IGNORED
-        )
         if self._due:
             self._hand_due_over()
         if self._started:
             self._queue_started()  # what it asks the end of goes out before it
-        self._queued.append(entry)
+        self._queued.append(cancel_entry(native.token))
 
     def _hand_report_over(self, channel: Channel) -> None:
         """A send may have met the failure of an earlier datagram, which a receive is told of

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from netpoll import status as nt
 from netpoll.backends import sockets
 from netpoll.backends.base import Engine
-from netpoll.backends.io_uring.entries import NEVER, Native
+from netpoll.backends.io_uring import constants as uring
+from netpoll.backends.io_uring.entries import NEVER, SQE, Native
 from netpoll.backends.io_uring.lines import DatagramLine, Line
 from netpoll.backends.io_uring.ring import Ring
 from netpoll.overlapped import Opcode, Overlapped
@@ -27,6 +28,13 @@ WAKE: Final = 0
 """The token of the read that other threads end a wait with."""
 IGNORED: Final = 1
 """The token of what nobody looks at the completion of."""
+
+
+def cancel_entry(token: int) -> bytearray:
+    """An entry that asks for the end of what was handed over with `token`."""
+    entry = bytearray(uring.SQE_SIZE)
+    SQE.pack_into(entry, 0, uring.IORING_OP_ASYNC_CANCEL, 0, 0, -1, 0, token, 0, 0, IGNORED)
+    return entry
 
 
 class Channel(sockets.SocketAssociation):
