@@ -99,7 +99,6 @@ class Overlapped(Generic[T]):
         "_plain_on",
         "_port",
         "_queue",
-        "_resend",
         "_routines",
         "_since",
         "_size",
@@ -158,8 +157,6 @@ class Overlapped(Generic[T]):
         """The number of bytes in `_view`."""
         self._begin: Callable[[Any], bool] = cast("Callable[[Any], bool]", None)
         """Performs it, or begins to; `True` if it finished. The engine's choice."""
-        self._resend: Callable[..., Any] | None = None
-        """Starts it again towards another address, where that is cheap."""
         self._final = nt.STATUS_SUCCESS  # a zeroed OVERLAPPED reads as done (OVL-09)
         """How it ended, before anybody may see it, or 0x103."""
         self._owner: Backend | None = None
@@ -241,7 +238,7 @@ class Overlapped(Generic[T]):
 
     def _unprepare(self) -> None:
         self._pinned = self._view = self._native = self._address = None
-        self._port = self._owner = self._plain_on = self._resend = None
+        self._port = self._owner = self._plain_on = None
 
     def _refuse_use(self) -> None:
         if self._in_use:
@@ -292,6 +289,9 @@ _VALUES: Final[dict[Opcode, Callable[[Overlapped[Any], int], Any]]] = {
 that moved."""
 
 
+_RECVFROM_INTO: Final = Opcode.RECVFROM_INTO
+
+
 class Completion:
     """One packet taken from a port.
 
@@ -320,9 +320,10 @@ class Completion:
 
         :raises OSError: the mapped exception of `status`
         """
-        if self.status:
-            raise nt.make_exception(self.status)
         operation: Any = self.overlapped
+        if operation.__class__ is Overlapped and operation.opcode is _RECVFROM_INTO:
+            # what a server of datagrams asks for each time: half of what it takes below
+            return self.transferred, operation._value
         if isinstance(operation, Overlapped):
             finished: Overlapped[Any] = operation  # pyright: ignore[reportUnknownVariableType]
             value = _VALUES.get(finished.opcode)  # type: ignore[arg-type]  # None has none
@@ -343,6 +344,9 @@ class FailedCompletion(Completion):
     """The packet of an operation that failed, or that succeeded with a warning (PORT-17)."""
 
     __slots__ = ("error", "status")
+
+    def result(self) -> Any:
+        raise nt.make_exception(self.status)
 
 
 def describe(handle: socket.socket | Any) -> str:

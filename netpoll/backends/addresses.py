@@ -60,6 +60,18 @@ def pack(family: int, address: Any) -> bytes:
     return _INET6.pack(family, port.to_bytes(2, "big"), flow.to_bytes(4, "big"), raw, scope)
 
 
+def check(family: int, address: Any) -> bytes:
+    """Refuse a host name, whose look-up would block everybody, and what is no address at all.
+
+    :return: what `pack` makes of it; nothing where only the system knows the family
+
+    :raises ValueError: the host is not a numeric address of the family, a number does not fit, or
+        the path of a Unix socket is too long
+    :raises TypeError: not an address of this family at all
+    """
+    return pack(family, address) if family in KNOWN else b""
+
+
 def _parts(family: int, address: Any) -> tuple[str, int, int, int]:
     """Host, port, flow information and scope, of the right types and in range."""
     most = 2 if family == socket.AF_INET else 4
@@ -128,12 +140,20 @@ def unpack(data: bytes) -> Any:
     raise ValueError(f"an address of family {family}, which is neither IPv4 nor IPv6")
 
 
+class Sender(tuple[Any, ...]):
+    """The address of who has sent a datagram: a tuple like any other, which knows its bytes. So a
+    send to it has nothing to parse."""
+
+    packed: bytes
+    """What `pack` makes of it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (tuple(self),)  # of a pickle others are to make something without netpoll
+
+
 known_senders: Final[dict[bytes, Any]] = {}
 """The addresses of those who have sent something lately: a server hears from the same peers again
 and again."""
-bytes_of: Final[dict[int, tuple[Any, bytes]]] = {}
-"""The same the other way round, by the identity of the tuple, which is in the entry and so lives as
-long as that. Whoever looks here compares it: nobody can have changed that very tuple since."""
 
 
 def sender(data: bytes) -> Any:
@@ -144,9 +164,9 @@ def sender(data: bytes) -> Any:
     address = unpack(data)
     if len(known_senders) >= MOST_SENDERS:
         known_senders.clear()
-        bytes_of.clear()
     if _goes_back(data):
-        bytes_of[id(address)] = address, data
+        address = Sender(address)
+        address.packed = data
     known_senders[data] = address
     return address
 

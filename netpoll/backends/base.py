@@ -157,8 +157,14 @@ class Backend(abc.ABC):
         """
 
     resubmit: Callable[..., AnyOverlapped]
-    """`resubmit(operation, *, size=None)`: start again, on the first `size` bytes; the port hands
-    it out as its own. Refuses an operation that is in use, as every start must."""
+    """`resubmit(operation, size=None, address=None)`: start again, on the first `size` bytes,
+    towards `address`; the port hands it out as its own. Refuses an operation that is in use, as
+    every start must."""
+
+    def resubmit_many(self, operations: list[AnyOverlapped]) -> None:
+        """`resubmit` each, in order."""
+        for each in operations:
+            self.resubmit(each)
 
     @abc.abstractmethod
     def cancel(self, operation: AnyOverlapped) -> bool:
@@ -305,6 +311,20 @@ class Engine(abc.ABC):
         """`Backend.resubmit` for this engine, where it has a faster one than `general`: for the
         usual case written out, and `general` for every other."""
         return None
+
+    def restart(self, port: Any, operations: list[AnyOverlapped]) -> int:
+        """Start again those at the head of `operations` that cost less together; the lock is held.
+
+        :return: how many
+        """
+        return 0
+
+    def redirected(self, operation: AnyOverlapped, address: bytes) -> None:
+        """The next start of a send goes to another address: change what was made ready for it.
+
+        :param address: as `addresses.pack` makes it
+        """
+        return
 
     def flush(self) -> None:
         """Hand queued starts to the kernel now. Only an engine that batches has any."""

@@ -13,17 +13,15 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
 from netpoll.backends import addresses
 from netpoll.backends.sockets import DONTWAIT, INTERNET, IOV_MAX, association_of
-from netpoll.buffers import total
 from netpoll.overlapped import Opcode
 
 if TYPE_CHECKING:
     from netpoll.backends.sockets import SocketAssociation
-    from netpoll.buffers import Pinned
     from netpoll.overlapped import Overlapped
 
     Operation = Overlapped[Any]
@@ -35,9 +33,6 @@ AGAIN: Final = 1
 REPORT: Final = 2
 """A send has met it: try again, and let the next receive fail."""
 
-_checked: Final[set[tuple[Any, ...]]] = set()
-"""Addresses of IPv4 that are known to be right. What is equal to one and of other types (a port of
-80.0) the system refuses."""
 UNREACHABLE: Final = frozenset(
     (errno.ECONNREFUSED, errno.ECONNRESET) if sys.platform == "win32" else (errno.ECONNREFUSED,)
 )
@@ -81,44 +76,19 @@ def check_buffers(operation: Operation) -> None:
         )
 
 
-def can_resend(operation: Operation) -> bool:
-    """Whether another address is all that a new `sendto` of the same buffer has to change."""
-    return (
-        operation.opcode is Opcode.SENDTO
-        and operation._plain_on is not None
-        and not isinstance(operation._pinned, list)
-        and operation.handle.family == socket.AF_INET
-        and operation.handle.type == socket.SOCK_DGRAM
-    )
+def redirect(operation: Operation, address: Any) -> bytes:
+    """Let the next start of a send go to `address`.
 
-
-def resend(operation: Operation, address: Any, size: int | None) -> Operation:
-    """Start a prepared `sendto` again, towards another address.
-
-    :param size: of the buffer; `None` for all of it
+    :return: its bytes
+    :raises ValueError: the operation sends nothing to an address, or it is none of the socket's
+        family, or its host is not numeric
+    :raises TypeError: no address at all
     """
-    if operation._in_use:
-        operation._refuse_use()
-    if address.__class__ is not tuple or address not in _checked:
-        check_again(operation, address)
+    if operation.opcode not in (Opcode.SENDTO, Opcode.SENDMSG):
+        raise ValueError(f"{operation!r} takes no address: only a sendto or a sendmsg does")
+    data = addresses.check(operation.handle.family, address)
     operation._address = address
-    port: Any = operation._plain_on
-    size = total(cast("Pinned", operation._pinned)) if size is None else size
-    started: Operation = port.resubmit(operation, size)
-    return started
-
-
-def check_again(operation: Operation, address: Any) -> None:
-    """
-    :raises TypeError: no address of this family
-    :raises ValueError: nor is this, or its host is not numeric
-    """
-    family = operation.handle.family
-    addresses.pack(family, address)
-    if family == socket.AF_INET and address.__class__ is tuple:
-        if len(_checked) >= addresses.MOST_SENDERS:
-            _checked.clear()
-        _checked.add(address)
+    return data
 
 
 def whose(operation: Operation, number: int) -> int:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
-from netpoll.backends import alone, routines, timers
+from netpoll.backends import alone, datagrams, routines, timers
 from netpoll.backends.base import Association
 from netpoll.backends.packets import PENDING
 from netpoll.backends.threads import end_with_this_thread
@@ -91,6 +91,12 @@ class Starts(Waiting):
     def start(self, operation: AnyOverlapped) -> None:
         self.resubmit(operation)
 
+    def resubmit_many(self, operations: list[AnyOverlapped]) -> None:
+        with self._lock:
+            started = self._engine.restart(self, operations)
+        for each in operations[started:]:
+            self.resubmit(each)
+
     def _make_resubmit(self) -> Callable[..., AnyOverlapped]:
         """The hot path, written as one function over closed-over names.
 
@@ -102,10 +108,14 @@ class Starts(Waiting):
         append = packets.append
         pending = PENDING
 
-        # size may be given by position too: 10 ns less than by name
-        def resubmit(overlapped: AnyOverlapped, size: int | None = None) -> AnyOverlapped:
+        # size and address may be given by position too: 10 ns less than by name
+        def resubmit(
+            overlapped: AnyOverlapped, size: int | None = None, address: Any = None
+        ) -> AnyOverlapped:
             if overlapped._in_use:
                 overlapped._refuse_use()
+            if address is not None and overlapped._owner is self:
+                self._engine.redirected(overlapped, datagrams.redirect(overlapped, address))
             if size is not None and size != overlapped._size:
                 overlapped._resize(size)
             try:

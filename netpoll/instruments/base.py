@@ -108,14 +108,16 @@ class Observed(Backend):
     def start(self, operation: Operation) -> None:
         self._resubmit(operation)
 
-    def _resubmit(self, overlapped: Operation, size: int | None = None) -> Operation:
+    def _resubmit(
+        self, overlapped: Operation, size: int | None = None, address: Any = None
+    ) -> Operation:
         if overlapped._in_use:
             overlapped._refuse_use()
         if size is not None and size != overlapped._size:
             overlapped._resize(size)
         self._tell("starting", overlapped)
         try:
-            self._backend.resubmit(overlapped)
+            self._backend.resubmit(overlapped, None, address)
         except BaseException as error:
             self._tell("not_started", overlapped, error)
             raise
@@ -176,7 +178,6 @@ class Observed(Backend):
 
     def prepare(self, operation: Operation) -> None:
         self._backend.prepare(operation)
-        operation._resend = None  # it goes past whoever wants to be told
 
     def abandon(self, operation: Operation) -> None:
         self._backend.abandon(operation)

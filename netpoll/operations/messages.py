@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from netpoll.backends import addresses
 from netpoll.buffers import BufferList, pin
 from netpoll.messages import Message, check_ancillary
 from netpoll.operations.flags import check_receive_flags
 from netpoll.operations.starter import Starter, check_count
-from netpoll.operations.streams import Address, require_numeric
 from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from netpoll.operations.starter import Routine
+    from netpoll.operations.streams import Address
 
 MOST_ANCILLARY = 1 << 20
 """Bytes of control data; systems have lower limits of their own."""
@@ -64,29 +65,15 @@ class Messages(Starter):
         timeout: float | None = None,
     ) -> Overlapped[int]:
         """Send one datagram to `address` (WSASendTo), which binds the socket if need be (UDP-08).
-        A `resubmit` goes to the same address. On a connected stream the address is ignored.
-        To use `overlapped` again on the same socket and buffer, towards an address that a receive
-        brought, costs little more than a `resubmit`; like that it may wait for the next wait, or
-        `flush`.
+        A `resubmit` goes to the same address, or to another one. On a connected stream the address
+        is ignored.
 
         :param address: numeric: a name would have to be looked up, which blocks
         :param size: send the first `size` bytes only; a `resubmit` may send more of the buffers
         :raises OSError: it failed at once; 10040, it is longer than a datagram can be (UDP-10)
         """
-        if (
-            overlapped is not None
-            and overlapped._resend is not None
-            and overlapped._port is self
-            and overlapped.handle is sock
-            and overlapped.buffers is buffers
-            and overlapped.flags == flags
-            and routine is None
-            and timeout is None
-        ):
-            started: Overlapped[int] = overlapped._resend(overlapped, address, size)
-            return started
         operation = self._new(Opcode.SENDTO, sock, overlapped, routine, timeout)
-        require_numeric(sock, address)
+        addresses.check(sock.family, address)
         operation._address = address
         return self._begin(operation, buffers, pin(buffers, writable=False), flags, size)
 
@@ -140,7 +127,7 @@ class Messages(Starter):
         """
         operation = self._new(Opcode.SENDMSG, sock, overlapped, routine, timeout)
         if address is not None:
-            require_numeric(sock, address)
+            addresses.check(sock.family, address)
         operation._address = address
         operation._ancillary = check_ancillary(ancillary)
         return self._begin(operation, buffers, pin(buffers, writable=False), flags)

@@ -124,18 +124,7 @@ class Streams(Starter):
         :param data: sent with the connection; copied (CON-03), `transferred` counts it (CON-02)
         """
         operation = self._new(Opcode.CONNECT, sock, overlapped, routine, timeout)
-        require_numeric(sock, address)
+        addresses.check(sock.family, address)
         operation._address = address
         pinned = None if data is None else pin(bytes(data), writable=False)
         return self._begin(operation, data, pinned, 0)
-
-
-def require_numeric(sock: socket.socket, address: Address) -> None:
-    """Refuse a host name, whose look-up would block everybody, and what is no address at all.
-
-    :raises ValueError: the host is not a numeric address of the socket's family, a number does not
-        fit, or the path of a Unix socket is too long
-    :raises TypeError: not an address of this family at all
-    """
-    if sock.family in addresses.KNOWN:
-        addresses.pack(sock.family, address)

@@ -12,7 +12,7 @@ from backends.uring import needs_io_uring
 
 from netpoll import CompletionPort, Overlapped
 from netpoll import status as nt
-from netpoll.testing.drain import collect, nothing_more
+from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.pairs import has_ipv6, wait_readable
 from netpoll.testing.waiting import DEADLINE, run, wait_for_waiters
 
@@ -89,13 +89,12 @@ class Server:
 
     def answer(self, receive: Receive, data: bytes) -> Overlapped[int]:
         receive.buffers[: len(data)] = data
-        return self.port.sendto(
-            self.sock,
-            receive.buffers,
-            self.peer.getsockname(),
-            size=len(data),
-            overlapped=receive.context,
-        )
+        send: Overlapped[int] = receive.context
+        address = self.peer.getsockname()
+        if send.opcode is None:
+            buffer = receive.buffers
+            return self.port.sendto(self.sock, buffer, address, size=len(data), overlapped=send)
+        return self.port.resubmit(send, size=len(data), address=address)
 
     def sent(self) -> list[bytes]:
         """What the peer has got."""
@@ -278,6 +277,79 @@ def test_a_socket_that_was_closed_gives_its_number_to_another(
     assert {each.status for each in collect(port, 3)} == {nt.STATUS_CANCELLED}
     assert heir.recv(20) == b"the heir's"
     assert server.sent() == []
+
+
+def test_many_are_started_again_together(port: CompletionPort, net: Loopback) -> None:
+    server = Server(port, net)
+    server.start_burst()
+    for _ in range(2):
+        before = engine_of(port)._bursts.calls
+        port.resubmit_many(server.receives)
+        server.feed(*[b"%d" % number for number in range(PENDING)])
+        assert server.received(PENDING) == [b"%d" % number for number in range(PENDING)]
+        assert engine_of(port)._bursts.calls - before <= 2
+        for receive in server.receives:
+            server.answer(receive, b"data")
+        collect(port, PENDING)
+        sends = [receive.context for receive in server.receives]
+        port.resubmit_many(sends)
+        assert [each.overlapped for each in collect(port, PENDING)] == sends
+        assert server.sent() == [b"data"] * (2 * PENDING)
+
+
+def test_many_started_again_where_one_cannot_be(port: CompletionPort, net: Loopback) -> None:
+    server, other = Server(port, net), Server(port, net)
+    server.start_burst()
+    other.start_burst()
+    receives = server.receives
+    port.resubmit(receives[2])
+    with pytest.raises(RuntimeError, match="in use"):
+        port.resubmit_many(receives)
+    assert [each.done for each in receives] == [False] * 3 + [True] * 5
+    port.close_handle(other.sock)
+    with pytest.raises(OSError, match="closed"):
+        port.resubmit_many([receives[3], other.receives[0], receives[4]])
+    server.feed(*[b"data"] * 5)
+    assert server.received(4) == [b"data"] * 4
+    nothing_more(port)
+
+
+def test_many_started_again_while_another_thread_waits(port: CompletionPort, net: Loopback) -> None:
+    server = Server(port, net)
+    server.start_burst()
+    waiter = run(lambda: collect(port, 2))
+    wait_for_waiters(port, 1)
+    port.resubmit_many(server.receives[:2])
+    for data in (b"0", b"1"):
+        server.peer.sendto(data, server.address)
+    assert [each.overlapped for each in waiter.result(DEADLINE)] == server.receives[:2]
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "together"])
+def test_what_has_to_wait_in_the_kernel_goes_to_the_latest_address(
+    port: CompletionPort, net: Loopback, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    server = Server(port, net)
+    server.start_burst()
+    last = net.bound(socket.AF_INET, UDP)
+    last.sendto(b"warm", server.address)
+    port.resubmit(server.receives[0])
+    address = take(port).result()[1]
+    send: Any = server.receives[0].context
+
+    def no_room(*_: object) -> int:
+        return 0
+
+    send._perform = no_room
+    monkeypatch.setattr(engine_of(port)._bursts, "_send", no_room)
+    send._queue.burst = together
+    for again in (address, tuple(address)):
+        port.resubmit(send, 4, address=server.peer.getsockname())
+        assert take(port).result() == 4
+        port.resubmit(send, 4, address=again)
+        assert take(port).result() == 4
+        assert server.sent() == [b"warm"]
+        assert last.recv(10) == b"warm"
 
 
 @pytest.mark.parametrize("call", ["_receive", "_send"])

@@ -228,9 +228,10 @@ def room_for() -> Iterator[Callable[[int], None]]:
     before = resource.getrlimit(kind)
 
     def leave(count: int) -> None:
-        free = os.dup(0)
-        os.close(free)
-        set_limit(kind, (free + count, before[1]))
+        free = [os.dup(0) for _ in range(count + 1)]  # numbers in use may stand between them
+        for each in free:
+            os.close(each)
+        set_limit(kind, (free[count], before[1]))
 
     yield leave
     set_limit(kind, before)

@@ -14,10 +14,12 @@ import pytest
 from netpoll import Overlapped, UnsupportedOperation, sleep
 from netpoll.testing.attempts import INVALID, NOT_CONNECTED, SHUT_DOWN, attempt, winerror
 from netpoll.testing.drain import collect, nothing_more, take
+from netpoll.testing.outcome import require
 from netpoll.testing.pairs import has_ipv6, wait_readable
 
 if TYPE_CHECKING:
     from netpoll import CompletionPort
+    from netpoll.testing.fixtures import MakePort
     from netpoll.testing.pairs import Loopback
 
 UDP: Final = socket.SOCK_DGRAM
@@ -116,9 +118,11 @@ def test_a_send_with_an_address_binds_and_is_repeated_to_the_same(
 
 
 @families
+@pytest.mark.parametrize("how", ["sendto", "sendmsg"])
 def test_a_send_is_used_again_towards_others(
-    port: CompletionPort, net: Loopback, family: socket.AddressFamily
+    port: CompletionPort, net: Loopback, family: socket.AddressFamily, how: str
 ) -> None:
+    require(port, how)
     near = net.bound(family, UDP)
     peers = [net.bound(family, UDP) for _ in range(3)]
     port.associate(near)
@@ -126,38 +130,73 @@ def test_a_send_is_used_again_towards_others(
     for peer in peers:
         peer.sendto(b"x", near.getsockname())
         addresses.append(receive(port, near)[1])  # which a backend may know by heart
-    buffer, send = bytearray(b"abc"), Overlapped[int]()
-    for turn, address in enumerate([*addresses, *addresses, peers[0].getsockname()]):
-        size = turn % 4 or None
-        port.sendto(near, buffer, address, size=size, overlapped=send)
-        assert take(port).result() == (size or 3)
-    got = [[peer.recv(10) for _ in range(2)] for peer in peers]
-    assert got == [[b"abc", b"abc"], [b"a", b"abc"], [b"ab", b"a"]]
-    assert peers[0].recv(10) == b"ab"
+    addresses.append(peers[0].getsockname())
+    send = getattr(port, how)(near, bytearray(b"abc"), address=addresses[0])
+    assert take(port).result() == 3
+    for turn, address in enumerate(addresses):
+        assert port.resubmit(send, size=turn, address=address) is send
+        assert take(port).result() == turn
+    port.resubmit(send)  # to the same
+    assert take(port).result() == 3
+    assert [peer.recv(10) for peer in peers] == [b"abc", b"a", b"ab"]
+    assert [peers[0].recv(10) for _ in range(3)] == [b"", b"abc", b"abc"]
+
+
+@families
+def test_a_send_without_an_address_goes_to_one_the_next_time(
+    port: CompletionPort, net: Loopback, family: socket.AddressFamily
+) -> None:
+    require(port, "sendmsg")
+    near, far = net.bound(family, UDP), net.bound(family, UDP)
+    near.connect(far.getsockname())
+    port.associate(near)
+    send = port.sendmsg(near, [b"da", b"ta"])
+    assert take(port).result() == 4
+    near.connect(net.bound(family, UDP).getsockname())
+    port.resubmit(send, address=far.getsockname())
+    assert take(port).result() == 4
+    assert [far.recv(10), far.recv(10)] == [b"data", b"data"]
 
 
 def test_a_send_that_is_used_again_is_checked_again(port: CompletionPort, net: Loopback) -> None:
     near, far = net.bound(kind=UDP), net.bound(kind=UDP)
     port.associate(near)
     far.sendto(b"x", near.getsockname())
-    address = receive(port, near)[1]
-    buffer, send = bytearray(b"abc"), Overlapped[int]()
-    port.sendto(near, buffer, address, overlapped=send)
+    receive = port.recvfrom_into(near, bytearray(10))
+    _, address = take(port).result()
+    send = port.sendto(near, b"abc", address)
     take(port)
     nonsense: list[Any] = [("name.invalid", 9), ("127.0.0.1", 70_000), ("::1", 9)]
     for wrong in nonsense:
         with pytest.raises(ValueError, match=r"address|port"):
-            port.sendto(near, buffer, wrong, overlapped=send)
-    for wrong in (None, "127.0.0.1", ("127.0.0.1", "9"), (*address[:1], float(address[1]))):
+            port.resubmit(send, address=wrong)
+    for wrong in ("127.0.0.1", ("127.0.0.1", "9"), (*address[:1], float(address[1]))):
         with pytest.raises(TypeError):
-            port.sendto(near, buffer, wrong, overlapped=send)
+            port.resubmit(send, address=wrong)
     with pytest.raises(ValueError, match="size"):
-        port.sendto(near, buffer, address, size=4, overlapped=send)
-    port.sendto(near, buffer, address, size=2, overlapped=send)
+        port.resubmit(send, size=4, address=address)
+    port.resubmit(send, size=2, address=address)
     with pytest.raises(RuntimeError, match="in use"):
-        port.sendto(near, buffer, address, overlapped=send)
+        port.resubmit(send, address=address)
     assert take(port).result() == 2
+    with pytest.raises(ValueError, match="takes no address"):
+        port.resubmit(receive, address=address)
     assert [far.recv(10), far.recv(10)] == [b"abc", b"ab"]
+    nothing_more(port)
+
+
+def test_a_send_of_another_port_is_not_redirected(make_port: MakePort, net: Loopback) -> None:
+    near, far, other = (net.bound(kind=UDP) for _ in range(3))
+    port, its_port = make_port(), make_port()
+    its_port.associate(near)
+    send = its_port.sendto(near, b"data", far.getsockname())
+    take(its_port)
+    for unknown in (send, Overlapped[int]()):
+        with pytest.raises(ValueError, match="not prepared on this port"):
+            port.resubmit(unknown, address=other.getsockname())
+    its_port.resubmit(send)
+    assert take(its_port).result() == 4
+    assert [far.recv(10), far.recv(10)] == [b"data", b"data"]
     nothing_more(port)
 
 
@@ -683,8 +722,7 @@ def disconnect(sock: socket.socket) -> None:
 @pytest.mark.statement("CLOSE-04")
 @pytest.mark.parametrize("how", ["recvfrom_into", "recv_into", "recvmsg_into"])
 def test_closing_cancels_the_receives(port: CompletionPort, net: Loopback, how: str) -> None:
-    if port.capability(how) == "unsupported":
-        pytest.skip(port.capability(how).reason)
+    require(port, how)
     near = net.bound(kind=UDP)
     port.associate(near)
     started = [getattr(port, how)(near, bytearray(10)) for _ in range(3)]

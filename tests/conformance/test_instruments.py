@@ -90,6 +90,22 @@ def test_an_operation_is_told_of_from_its_start_to_its_packet(
     assert ("woken", 1) in log.told
 
 
+def test_several_that_are_started_again_are_told_of_one_by_one(
+    watched: CompletionPort, net: Loopback, log: Log
+) -> None:
+    near, far = net.tcp_pair()
+    watched.associate(near)
+    sends = [watched.send(near, b"x") for _ in range(2)]
+    collect(watched, 2)
+    log.told.clear()
+    watched.resubmit_many(sends)
+    assert [each for each in log.told if each[0] == "starting"] == [
+        ("starting", each) for each in sends
+    ]
+    collect(watched, 2)
+    assert far.recv(4, socket.MSG_WAITALL) == b"xxxx"
+
+
 def test_a_start_that_raises_is_told_of_as_such(
     watched: CompletionPort, net: Loopback, log: Log
 ) -> None:

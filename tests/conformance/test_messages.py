@@ -15,6 +15,7 @@ import pytest
 from netpoll import Message, Overlapped, UnsupportedOperation
 from netpoll.testing.attempts import attempt, pattern
 from netpoll.testing.drain import collect, nothing_more, take
+from netpoll.testing.outcome import require
 from netpoll.testing.pairs import has_ipv6, reset, wait_readable
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ NO_ROOM: Final[int] = getattr(socket, "MSG_CTRUNC", 0x200)
 
 @pytest.fixture(autouse=True)
 def _has_messages(port: CompletionPort) -> None:  # pyright: ignore[reportUnusedFunction]
-    capability = port.capability("recvmsg_into")
-    if capability == "unsupported":
-        pytest.skip(capability.reason)
+    require(port, "recvmsg_into")
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ system could write make more than an error."""
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
+import pickle
 import socket
 import struct
 import sys
@@ -34,6 +36,18 @@ def test_an_ipv4_address_survives(host: str, port: int) -> None:
     data = addresses.pack(socket.AF_INET, (host, port))
     assert len(data) == addresses.SIZES[socket.AF_INET]
     assert addresses.unpack(data) == addresses.sender(data) == (host, port)
+
+
+def test_a_sender_is_a_tuple_like_any_other() -> None:
+    data = addresses.pack(socket.AF_INET, ("127.0.0.1", 80))
+    sender = addresses.sender(data)
+    assert sender.packed == data
+    assert sender == ("127.0.0.1", 80)
+    assert hash(sender) == hash(("127.0.0.1", 80))
+    assert repr(sender) == "('127.0.0.1', 80)"
+    for made in (copy.copy(sender), copy.deepcopy(sender), pickle.loads(pickle.dumps(sender))):
+        assert made == sender
+        assert type(made) is tuple
 
 
 @given(ipv6, ports, st.integers(0, 0xFFFFF), st.integers(0, 0xFFFFFFFF))

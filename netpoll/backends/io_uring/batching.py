@@ -6,7 +6,6 @@ and are received together, before the kernel is given what has to wait. The call
 from __future__ import annotations
 
 import errno
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from netpoll.backends import sockets
@@ -78,8 +77,6 @@ class Batching(Completions):
             most = max(most, taken)
         for each in (record.reading, record.writing):
             each.burst = most > 1
-            if each.rest is None:
-                each.rest = deque()
         if error not in (0, errno.EAGAIN):
             head: Operation = line.head
             try:
@@ -91,4 +88,4 @@ class Batching(Completions):
         """The head has left the line if it has ended, by whatever."""
         if head._final != PENDING:
             self._finished.append(head)
-            let_go(line)
+            let_go(line, 1)

@@ -136,6 +136,8 @@ def write_length(operation: Operation) -> bool:
     if kept is None or isinstance(operation._view, list):
         return False
     header, vectors, name, _ = kept
+    if native.name:
+        name[:] = native.name
     U64.pack_into(vectors, IOVEC_LENGTH, operation._size)
     U32.pack_into(header, MSGHDR_NAME_LENGTH, len(name))
     return True
@@ -219,29 +221,20 @@ def write_send(operation: Operation) -> None:
     operation._call = finish_datagram_send
     if not write_length(operation):
         write_send_message(operation)
-        native: DatagramNative = operation._native
-        if native.room and operation._address is not None:
-            native.header = native.kept[0]
-            # a slice of that is set in a quarter of the time
-            native.name = memoryview(native.kept[2])
+    native: DatagramNative = operation._native
+    if native.room and operation._address is not None and not isinstance(operation._view, list):
+        native.vector = bytes(native.kept[1])
+        native.name = bytes(native.kept[2])
 
 
-def can_resend(operation: Operation) -> bool:
-    """Whether all that a new `sendto` of the same buffer has to change is the name."""
-    return (
-        operation.opcode is Opcode.SENDTO
-        and operation._native.room != 0
-        and operation._plain_on is not None
-        and not isinstance(operation._pinned, list)
-    )
-
-
-def retarget(operation: Operation, address: Any) -> None:
-    """The next start is to go to `address`."""
-    data = addresses.pack(operation.handle.family, address)
-    operation._address = address
-    if operation._native.kept is not None:
-        operation._native.name[:] = data
+def readdress(operation: Operation, address: bytes) -> None:
+    """The entry is to name another address."""
+    require_known(operation)
+    native: DatagramNative = operation._native
+    if native.vector is not None:
+        native.name = address
+    else:
+        native.size = -1  # it is to be written anew
 
 
 def write_send_message(operation: Operation) -> None:

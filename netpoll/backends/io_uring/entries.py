@@ -59,13 +59,11 @@ class Native:
         "tokens",
     )
 
-    # What only DatagramNative has of its own: these four would cost an idle connection 64 bytes.
-    header: bytearray | None = None
-    """The struct mmsghdr among it, of a send that may share a system call with others."""
+    # What only DatagramNative has of its own: these three would cost an idle connection 48 bytes.
     vector: bytes | None = None
-    """The struct iovec, of a receive of which that is all that others need."""
-    name: memoryview = memoryview(NOTHING)
-    """The address among it, if there is one."""
+    """The struct iovec, of what may share a system call with others."""
+    name: bytes = b""
+    """The address, of a send that may."""
     room: int = 0
     """Bytes of an address of the socket's family, of one that may share a system call."""
 
@@ -108,13 +106,12 @@ class Native:
 class DatagramNative(Native):
     """The same of an operation on a socket of datagrams, which may share system calls."""
 
-    __slots__ = ("header", "name", "room", "vector")
+    __slots__ = ("name", "room", "vector")
 
     def __init__(self, token: int, tokens: list[int]) -> None:
         super().__init__(token, tokens)
-        self.header: bytearray | None = None
         self.vector: bytes | None = None
-        self.name: memoryview = Native.name
+        self.name: bytes = b""
         self.room: int = 0
 
 

@@ -33,7 +33,7 @@ class Line:
     def __init__(self) -> None:
         self.head: Any = None
         """The one that the kernel has, or is about to get."""
-        self.rest: deque[Any] | None = None
+        self.rest: deque[Any] | list[Any] | None = None
         self.refusal: int = 0
         """The status with which every start fails: a reset is sticky (EMU-15), so is a shutdown."""
 
@@ -46,7 +46,13 @@ class Line:
 
     def advance(self) -> Any:
         """The head has ended: who is next, if anybody."""
-        self.head = self.rest.popleft() if self.rest else None
+        rest = self.rest
+        if rest:
+            # no call between these: Ctrl-C would lose one
+            self.head = rest[0]
+            del rest[0]
+        else:
+            self.head = None
         return self.head
 
     def remove(self, operation: Any) -> bool:
@@ -66,11 +72,13 @@ class Line:
 
 
 class DatagramLine(Line):
-    """A line of operations that may share system calls."""
+    """A line of operations that may share system calls, and end by the dozen: hence a list, of
+    which that many are taken at once."""
 
     __slots__ = ("burst", "due")
 
     def __init__(self) -> None:
         super().__init__()
+        self.rest = []
         self.burst: bool = False
         self.due: bool = False

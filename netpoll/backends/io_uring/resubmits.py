@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from netpoll.backends import addresses
-from netpoll.backends.io_uring.datagrams import retarget
+from netpoll.backends import addresses, datagrams
 from netpoll.backends.io_uring.starts import Starts
 from netpoll.backends.io_uring.table import PENDING
-from netpoll.buffers import total
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Resubmits(Starts):
-    """`resubmit`, and a `sendto` again: each written out in one function."""
+    """`resubmit`, written out in one function."""
 
     __slots__ = ()
 
@@ -30,13 +28,24 @@ class Resubmits(Starts):
         function: 50 ns an operation less."""
         acquire, release, lock = self._lock.acquire, self._lock.release, self._lock
         table, append, begin = self._table, self._started.append, self._begin_again
-        bytes_of = addresses.bytes_of.get
+        sender = addresses.Sender
         begin_datagram, now_due = self._start_datagram, self._due.append
         pending = PENDING
 
-        def resubmit(overlapped: Operation, size: int | None = None) -> Operation:
+        def resubmit(
+            overlapped: Operation, size: int | None = None, address: Any = None
+        ) -> Operation:
             if overlapped._in_use:
                 overlapped._refuse_use()
+            if address is not None:
+                native = overlapped._native
+                # 1 us less than to check it and make its bytes
+                known = address.packed if address.__class__ is sender else b""
+                if known and overlapped._plain_on is port and len(native.name) == len(known):
+                    native.name = known
+                    overlapped._address = address
+                elif overlapped._owner is port:
+                    self.redirected(overlapped, datagrams.redirect(overlapped, address))
             if size is not None and size != overlapped._size:
                 overlapped._resize(size)
             try:
@@ -91,54 +100,38 @@ class Resubmits(Starts):
                     assert not lock._is_owned()  # type: ignore[attr-defined]
             return general(overlapped)
 
-        def resend(overlapped: Operation, address: Any, size: int | None) -> Operation:
-            """The same of a `sendto`, with another address."""
-            if overlapped._in_use:
-                overlapped._refuse_use()
-            if size is None:
-                size = total(overlapped._pinned)  # type: ignore[arg-type]
-            native = overlapped._native
-            known = bytes_of(id(address))
-            if (
-                known is None
-                or known[0] is not address
-                or native.kept is None
-                or native.room != len(known[1])
-            ):
-                retarget(overlapped, address)
-                return resubmit(overlapped, size)
-            native.name[:] = known[1]
-            overlapped._address = address
-            if size != overlapped._size:
-                overlapped._resize(size)
-            try:
-                acquire()
-                line = overlapped._queue
-                if (
-                    line.burst
-                    and not line.refusal
-                    and not overlapped.handle._closed
-                    and not self._blocked
-                ):
-                    if size != native.size:
-                        native.rewrite(overlapped)
-                    overlapped._in_use = True
-                    overlapped.done = False
-                    overlapped._final = pending
-                    overlapped._since = port._now
-                    if line.head is None:
-                        line.due = True
-                        line.head = overlapped
-                        now_due(line)
-                    else:
-                        line.rest.append(overlapped)
-                    return overlapped
-            finally:
-                try:
-                    release()
-                except RuntimeError:
-                    assert not lock._is_owned()  # type: ignore[attr-defined]
-            return general(overlapped)
-
-        self._resend = resend
         return resubmit
+
+    def restart(self, port: Any, operations: list[Operation]) -> int:
+        """Datagrams that come by the dozen, as in `resubmit`, with one lock for all: 90 ns each
+        less."""
+        if self._blocked:
+            return 0
+        begin_datagram, now = self._start_datagram, port._now
+        started = 0
+        for overlapped in operations:
+            line = overlapped._queue
+            if (
+                overlapped._in_use
+                or overlapped._begin is not begin_datagram
+                or not line.burst
+                or overlapped._plain_on is not port
+                or line.refusal
+                or overlapped.handle._closed
+            ):
+                break
+            native = overlapped._native
+            if overlapped._size != native.size:
+                native.rewrite(overlapped)
+            overlapped._in_use = True
+            overlapped.done = False
+            overlapped._final = PENDING
+            overlapped._since = now
+            if line.head is None:
+                line.due = True
+                line.head = overlapped
+                self._due.append(line)
+            else:
+                line.rest.append(overlapped)
+            started += 1
+        return started

@@ -12,14 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from netpoll import status as nt
 from netpoll.backends import descriptors, sockets
-from netpoll.backends.io_uring import operations
+from netpoll.backends.io_uring import datagrams, operations
 from netpoll.backends.io_uring.cancels import Cancels
-from netpoll.backends.io_uring.datagrams import (
-    can_resend,
-    finish_datagram_send,
-    receive_datagram,
-    send_datagram,
-)
+from netpoll.backends.io_uring.datagrams import finish_datagram_send
 from netpoll.backends.io_uring.entries import DatagramNative, Native
 from netpoll.backends.io_uring.lines import DatagramLine
 from netpoll.backends.io_uring.pooled import wait_first
@@ -41,15 +36,13 @@ if TYPE_CHECKING:
 class Starts(Cancels):
     """Starts: what is done once for an operation, and each kind's way to begin."""
 
-    __slots__ = ("_begin_again", "_resend", "_start_datagram")
+    __slots__ = ("_begin_again", "_start_datagram")
 
     def __init__(self, lock: threading.RLock, single_issuer: bool) -> None:
         super().__init__(lock, single_issuer)
         self._begin_again = self._make_begin()
         self._start_datagram = self._begin_datagram
         """Bound once, so that it can be told by identity."""
-        self._resend: Callable[..., Operation]
-        """`Overlapped._resend`; `make_resubmit` makes it."""
 
     def prepare(self, operation: Operation) -> None:
         sockets.unblock(operation.handle)
@@ -73,12 +66,13 @@ class Starts(Cancels):
         elif operation.opcode in FILES:
             positioned = descriptors.is_positioned(operation)
             operation._begin = self._begin_at_offset if positioned else self._begin_in_line
-        elif operation._perform in (receive_datagram, send_datagram):
+        elif operation._perform in (datagrams.receive_datagram, datagrams.send_datagram):
             operation._begin = self._start_datagram
-            if can_resend(operation):
-                operation._resend = self._resend
         else:
             operation._begin = self._begin_first
+
+    def redirected(self, operation: Operation, address: bytes) -> None:
+        datagrams.readdress(operation, address)
 
     def _make_begin(self) -> Callable[[Operation], bool]:
         """The hot path of a start, over closed-over names, as in `SoftwarePort`."""
@@ -157,6 +151,7 @@ class Starts(Cancels):
                 self.wake()
                 return False
             if operation._call is finish_datagram_send:
+                operation._native.rewrite(operation)  # the address may have changed since
                 self._hand_report_over(cast("Channel", operation._association))
                 self._urgent = True
         ended = self._begin_again(operation)

@@ -83,7 +83,9 @@ class Submissions(Ends):
         """The head has to wait, alone."""
         head: Operation = line.head
         native: Native = head._native
-        if line.rest and native.vector is not None:
+        if native.name:
+            native.rewrite(head)  # the address may have changed since
+        elif line.rest and native.vector is not None:
             write_wait(head)
         elif native.size != head._size:
             native.rewrite(head)

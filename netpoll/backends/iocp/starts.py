@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from netpoll import status as nt
-from netpoll.backends import routines
+from netpoll.backends import datagrams, routines
 from netpoll.backends.iocp import constants as win
 from netpoll.backends.iocp import operations
 from netpoll.backends.iocp.ends import Ends, routine, with_routine
@@ -118,9 +118,14 @@ class Starts(Ends):
         pending, now, io_pending = nt.STATUS_PENDING, time.monotonic, win.ERROR_IO_PENDING
         not_a_socket = win.WSAENOTSOCK
 
-        def resubmit(overlapped: Operation, size: int | None = None) -> Operation:
+        def resubmit(
+            overlapped: Operation, size: int | None = None, address: Any = None
+        ) -> Operation:
             if overlapped._in_use:
                 overlapped._refuse_use()
+            if address is not None and overlapped._owner is self:
+                datagrams.redirect(overlapped, address)
+                self.prepare(overlapped)
             if size is not None and size != overlapped._size:
                 overlapped._resize(size)
             if overlapped._plain_on is not self:

@@ -122,8 +122,6 @@ def prepare_send(engine: SelectorsEngine, operation: Operation, channel: Channel
     operation._native = None
     operation._perform = functools.partial(send, engine)
     operation._begin = operation._queue.start
-    if datagrams.can_resend(operation):
-        operation._resend = datagrams.resend
 
 
 def send(engine: SelectorsEngine, operation: Operation) -> int:
