@@ -190,14 +190,19 @@ class CompletionPort(Operations):
         """
         return cast("Overlapped[T]", self._backend.resubmit(overlapped, size, address))
 
-    def resubmit_many(self, operations: Iterable[Overlapped[Any]]) -> None:
-        """`resubmit` each of them, in order: cheaper than one by one where they share system calls,
-        as the datagrams of one socket do on io_uring.
+    def resubmit_many(
+        self, operations: Iterable[Overlapped[Any]]
+    ) -> list[tuple[Overlapped[Any], OSError]]:
+        """`resubmit` each of them, in order: cheaper than one by one on io_uring.
 
-        What `resubmit` raises for one of them ends it: those before it are started, it and those
-        behind it are not.
+        :return: those that failed at once, each with its error; they have no completion, and no
+            other operation is harmed by them
+        :raises RuntimeError: as `resubmit` for one of them; those before it are started, it and
+            those behind it are not
+        :raises ValueError: the same
+        :raises PortClosed: the port is closed
         """
-        self._backend.resubmit_many(list(operations))
+        return self._backend.resubmit_many(list(operations))
 
     def cancel(self, target: Overlapped[Any] | HasFileno) -> bool:
         """Ask an operation, or all operations on a handle, to stop (CancelIoEx).

@@ -47,7 +47,8 @@ def serve_by_the_dozen(port: netpoll.CompletionPort, sock: socket.socket) -> Non
                     resubmit(send, size, address)
             else:
                 answered.append(operation.context)
-        port.resubmit_many(answered)
+        for _, error in port.resubmit_many(answered):
+            raise error
 
 
 def serve_one_by_one(port: netpoll.CompletionPort, sock: socket.socket) -> None:

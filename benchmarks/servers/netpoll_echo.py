@@ -4,10 +4,12 @@ Each connection has one buffer, one receive and one send, prepared once and resu
 The receive's ``context`` is the send, and the send's is the receive: the hot loop finds what comes
 next in one attribute.
 
-The backends are fast in two ways, and the loop serves both. On ``selectors`` a send mostly finishes
-within its start, and ``skip_on_success`` saves its packet; what it asks for in return is a look at
-``done`` after every start. On ``io_uring`` and ``iocp`` nothing finishes there, starts go to the
-kernel together, and each end is a packet of its own.
+The backends are fast in two ways:
+
+* On `io_uring` what is started again goes to the kernel together, and each end is a packet of its
+  own: `serve_together`.
+* Elsewhere a send mostly finishes within its start, and `skip_on_success` saves its packet; what it
+  asks for in return is a look at ``done`` after every start: `serve_one_by_one`.
 """
 
 from __future__ import annotations
@@ -43,13 +45,34 @@ class EchoServer:
         for _ in range(ACCEPTS):
             self.port.accept(self.listener)
 
-    def serve(self) -> None:
+    def serve_together(self) -> None:
+        get_many = self.port.get_many
+        while True:
+            again: list[Operation] = []
+            for completion in get_many():
+                operation = completion.overlapped
+                opcode = operation.opcode
+                size = completion.transferred  # what fails transfers nothing
+                if opcode is RECV_INTO and size:
+                    send = operation.context
+                    if send.transferred == size:
+                        again.append(send)
+                    else:
+                        self.send(operation, size)
+                elif opcode is SEND and size:
+                    again.append(operation.context)
+                else:
+                    self.other(completion)
+            for operation, _ in self.port.resubmit_many(again):
+                self.failed(operation)
+
+    def serve_one_by_one(self) -> None:
         get_many, resubmit = self.port.get_many, self.port.resubmit
         while True:
             for completion in get_many():
                 operation = completion.overlapped
                 opcode = operation.opcode
-                size = completion.transferred  # what fails transfers nothing
+                size = completion.transferred
                 try:
                     if opcode is RECV_INTO and size:
                         # self.echo, written out for the hot loop
@@ -69,18 +92,24 @@ class EchoServer:
                         resubmit(receive)
                         if receive.done:
                             self.echo(receive, receive.transferred)
-                    elif completion.error:
-                        self.failed(operation)
-                    elif opcode is ACCEPT:
-                        connection, _ = completion.result()
-                        resubmit(operation)
-                        self.accepted(connection)
                     else:
-                        self.ended(operation)
+                        self.other(completion)
                 except ValueError:  # the first message: its send was never started
                     self.echo(operation, completion.transferred)
                 except OSError:
                     self.port.close_handle(operation.handle)
+
+    def other(self, completion: netpoll.Completion) -> None:
+        """What is no message: a failure, a connection, or its end."""
+        operation = completion.overlapped
+        if completion.error:
+            self.failed(operation)
+        elif operation.opcode is ACCEPT:
+            connection, _ = completion.result()
+            self.port.resubmit(operation)
+            self.accepted(connection)
+        else:
+            self.ended(operation)
 
     def accepted(self, connection: socket.socket) -> None:
         if self.spare:
@@ -97,6 +126,17 @@ class EchoServer:
                 self.echo(receive, receive.transferred)
         except OSError:  # gone already
             self.port.close_handle(connection)
+
+    def send(self, receive: Operation, size: int) -> None:
+        """Send back what is not as long as the last message was, or is the first one."""
+        send = receive.context
+        try:
+            if send.opcode is None:
+                self.echo(receive, size)
+            else:
+                self.port.resubmit(send, size)
+        except OSError:
+            self.port.close_handle(receive.handle)
 
     def receive(self, receive: Operation) -> None:
         self.port.resubmit(receive)
@@ -126,4 +166,8 @@ class EchoServer:
 
 
 if __name__ == "__main__":
-    EchoServer(sys.argv[1] if len(sys.argv) > 1 else "selectors").serve()
+    server = EchoServer(sys.argv[1] if len(sys.argv) > 1 else "selectors")
+    if server.port.backend == "io_uring":
+        server.serve_together()
+    else:
+        server.serve_one_by_one()

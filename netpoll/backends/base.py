@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netpoll import status as nt
+from netpoll.errors import PortClosed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,10 +162,32 @@ class Backend(abc.ABC):
     towards `address`; the port hands it out as its own. Refuses an operation that is in use, as
     every start must."""
 
-    def resubmit_many(self, operations: list[AnyOverlapped]) -> None:
-        """`resubmit` each, in order."""
-        for each in operations:
-            self.resubmit(each)
+    def resubmit_many(self, operations: list[AnyOverlapped]) -> list[tuple[AnyOverlapped, OSError]]:
+        """`resubmit` each, in order.
+
+        :return: those that failed at once, each with its error
+        """
+        failed: list[tuple[AnyOverlapped, OSError]] = []
+        started, count = 0, len(operations)
+        while started < count:
+            started = self.restart(operations, started)
+            if started < count:
+                operation = operations[started]
+                started += 1
+                try:
+                    self.resubmit(operation)
+                except PortClosed:
+                    raise
+                except OSError as error:
+                    failed.append((operation, error))
+        return failed
+
+    def restart(self, operations: list[AnyOverlapped], first: int) -> int:
+        """Start again, from number `first` on, those that cost less together.
+
+        :return: the number of the one that it has not started
+        """
+        return first
 
     @abc.abstractmethod
     def cancel(self, operation: AnyOverlapped) -> bool:
@@ -312,12 +335,9 @@ class Engine(abc.ABC):
         usual case written out, and `general` for every other."""
         return None
 
-    def restart(self, port: Any, operations: list[AnyOverlapped]) -> int:
-        """Start again those at the head of `operations` that cost less together; the lock is held.
-
-        :return: how many
-        """
-        return 0
+    def restart(self, port: Any, operations: list[AnyOverlapped], first: int) -> int:
+        """`Backend.restart`; the lock is held."""
+        return first
 
     def redirected(self, operation: AnyOverlapped, address: bytes) -> None:
         """The next start of a send goes to another address: change what was made ready for it.

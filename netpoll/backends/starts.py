@@ -91,11 +91,9 @@ class Starts(Waiting):
     def start(self, operation: AnyOverlapped) -> None:
         self.resubmit(operation)
 
-    def resubmit_many(self, operations: list[AnyOverlapped]) -> None:
+    def restart(self, operations: list[AnyOverlapped], first: int) -> int:
         with self._lock:
-            started = self._engine.restart(self, operations)
-        for each in operations[started:]:
-            self.resubmit(each)
+            return self._engine.restart(self, operations, first)
 
     def _make_resubmit(self) -> Callable[..., AnyOverlapped]:
         """The hot path, written as one function over closed-over names.

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from netpoll import Overlapped
+from netpoll import Overlapped, PortClosed
+from netpoll.testing.attempts import NO_SOCKET, SHUT_DOWN, winerror
 from netpoll.testing.drain import collect, nothing_more, take
+from netpoll.testing.waiting import DEADLINE, run, wait_for_waiters
 
 if TYPE_CHECKING:
     from netpoll import CompletionPort
@@ -34,7 +36,7 @@ def received(port: CompletionPort, net: Loopback, count: int) -> tuple[list[Any]
 
 def test_all_are_started_again(port: CompletionPort, net: Loopback) -> None:
     operations, peers = received(port, net, 3)
-    port.resubmit_many(each for each in operations)
+    assert port.resubmit_many(each for each in operations) == []
     assert [each.done for each in operations] == [False] * 3
     for number, peer in enumerate(peers):
         peer.sendall(b"%d" % number)
@@ -44,7 +46,7 @@ def test_all_are_started_again(port: CompletionPort, net: Loopback) -> None:
 
 
 def test_none_is_nothing(port: CompletionPort) -> None:
-    port.resubmit_many([])
+    assert port.resubmit_many([]) == []
     assert port.inflight() == []
 
 
@@ -57,6 +59,61 @@ def test_those_of_one_socket_keep_their_order(port: CompletionPort, net: Loopbac
     port.resubmit_many(reversed(sends))
     assert [each.overlapped for each in collect(port, 5)] == sends[::-1]
     assert far.recv(5) == b"43210"
+
+
+@pytest.mark.statement("XFER-03")
+def test_one_that_fails_at_once_harms_no_other(port: CompletionPort, net: Loopback) -> None:
+    operations, peers = received(port, net, 4)
+    port.close_handle(operations[0].handle)
+    port.shutdown(operations[2].handle, socket.SHUT_RD)
+    failed = port.resubmit_many(operations)
+    assert [each for each, _ in failed] == [operations[0], operations[2]]
+    for (operation, error), numbers in zip(failed, (NO_SOCKET, SHUT_DOWN), strict=True):
+        assert winerror(error) in numbers
+        assert operation.done
+    for peer in (peers[1], peers[3]):
+        peer.sendall(b"y")
+    ended = {id(each.overlapped) for each in collect(port, 2)}
+    assert ended == {id(operations[1]), id(operations[3])}
+    nothing_more(port)
+
+
+def test_what_goes_along_after_one_with_something_in_its_way(
+    port: CompletionPort, net: Loopback
+) -> None:
+    """A timeout, say, which takes the longer way."""
+    operations, peers = received(port, net, 3)
+    near, far = net.tcp_pair()
+    port.associate(near)
+    far.sendall(b"x")
+    operations.insert(1, port.recv_into(near, bytearray(10), timeout=DEADLINE))
+    take(port)
+    assert port.resubmit_many(operations) == []
+    for peer in (far, *peers):
+        peer.sendall(b"z")
+    assert {id(each.overlapped) for each in collect(port, 4)} == {id(each) for each in operations}
+    nothing_more(port)
+
+
+def test_a_closed_port_says_so(port: CompletionPort, net: Loopback) -> None:
+    operations, _ = received(port, net, 2)
+    port.close()
+    with pytest.raises(PortClosed):
+        port.resubmit_many(operations)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_several_are_started_while_another_thread_waits(
+    port: CompletionPort, net: Loopback, first: int
+) -> None:
+    operations, peers = received(port, net, 4)
+    waiter = run(lambda: collect(port, 4 - first))
+    wait_for_waiters(port, 1)
+    assert port.resubmit_many(operations[first:]) == []
+    for peer in peers[first:]:
+        peer.sendall(b"x")
+    ended = {id(each.overlapped) for each in waiter.result(DEADLINE)}
+    assert ended == {id(each) for each in operations[first:]}
 
 
 @pytest.mark.statement("OVL-06")

@@ -102,19 +102,22 @@ class Resubmits(Starts):
 
         return resubmit
 
-    def restart(self, port: Any, operations: list[Operation]) -> int:
-        """Datagrams that come by the dozen, as in `resubmit`, with one lock for all: 90 ns each
-        less."""
-        if self._blocked:
-            return 0
-        begin_datagram, now = self._start_datagram, port._now
-        started = 0
-        for overlapped in operations:
+    def restart(self, port: Any, operations: list[Operation], first: int) -> int:
+        """As in `resubmit`, with one lock and one call for all: 90 ns each less. It stops at one
+        that has something in its way."""
+        table, append, begin = self._table, self._started.append, self._begin_again
+        begin_datagram, now_due = self._start_datagram, self._due.append
+        now, blocked = port._now, self._blocked
+        for overlapped in operations[first:] if first else operations:
             line = overlapped._queue
+            alone = overlapped._begin is begin
+            if alone:
+                if line.head is not None:
+                    break
+            elif overlapped._begin is not begin_datagram or blocked or not line.burst:
+                break
             if (
                 overlapped._in_use
-                or overlapped._begin is not begin_datagram
-                or not line.burst
                 or overlapped._plain_on is not port
                 or line.refusal
                 or overlapped.handle._closed
@@ -127,11 +130,17 @@ class Resubmits(Starts):
             overlapped.done = False
             overlapped._final = PENDING
             overlapped._since = now
-            if line.head is None:
+            if alone:
+                line.head = overlapped
+                table[native.token] = overlapped
+                append(overlapped)
+                if blocked:
+                    self.wake()
+            elif line.head is None:
                 line.due = True
                 line.head = overlapped
-                self._due.append(line)
+                now_due(line)
             else:
                 line.rest.append(overlapped)
-            started += 1
-        return started
+            first += 1
+        return first
