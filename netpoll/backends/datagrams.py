@@ -32,7 +32,8 @@ AGAIN: Final = 1
 """It is none of the program's: try again."""
 REPORT: Final = 2
 """A send has met it: try again, and let the next receive fail."""
-
+FULL_QUEUE_PAUSE: Final = 0.01
+"""Seconds between tries of a send that is not told of room."""
 UNREACHABLE: Final = frozenset(
     (errno.ECONNREFUSED, errno.ECONNRESET) if sys.platform == "win32" else (errno.ECONNREFUSED,)
 )
@@ -118,6 +119,13 @@ def _take_report(sock: Any) -> int | None:
     known = RECVERR[socket.AF_INET6]
     origins: list[int] = [data[4] for level, kind, data in ancillary if (level, kind) in known]
     return origins[0] if origins else None
+
+
+def is_told_of_room(operation: Operation) -> bool:
+    """Whether readiness tells when a send that found no room is worth another try. Of a Unix socket
+    it is the queue of the receiver that is full, and poll() looks at the peer's of a connected one
+    only."""
+    return operation._address is None or operation.handle.family != addresses.UNIX
 
 
 def switch_reports(record: SocketAssociation, on: bool) -> None:

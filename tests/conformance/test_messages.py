@@ -417,6 +417,87 @@ def test_what_is_no_path_is_refused(port: CompletionPort, net: Loopback, address
     assert port.inflight() == []
 
 
+class FullQueue:
+    """A Unix socket that has as many datagrams as it takes, and a send that waits for room."""
+
+    def __init__(self, port: CompletionPort, net: Loopback, path: str, kind: str) -> None:
+        if not hasattr(socket, "AF_UNIX"):
+            pytest.skip("Python has no Unix sockets here")
+        self.port = port
+        self.peer = net.track(socket.socket(socket.AF_UNIX, UDP))
+        self.peer.bind(path)
+        self.near = net.track(socket.socket(socket.AF_UNIX, UDP))
+        connected = kind == "connected"
+        if connected:
+            self.near.connect(path)
+        self.address = None if connected else path
+        port.associate(self.near)
+        self.sent = 0
+        while True:
+            self.waiting = self.start(b"da", b"ta")
+            if port.get(timeout=0) is None:
+                break
+            assert self.sent < 10_000
+
+    def start(self, *buffers: bytes, ancillary: Any = ()) -> Overlapped[int]:
+        self.sent += 1
+        return self.port.sendmsg(self.near, buffers, ancillary, address=self.address)
+
+    def empty(self, count: int) -> list[bytes]:
+        return [self.peer.recv(100) for _ in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["connected", "addressed"])
+@pytest.mark.statement("EMU-01")
+def test_a_send_to_a_full_unix_socket_waits_and_arrives_whole(
+    port: CompletionPort, net: Loopback, tmp_path: Path, kind: str
+) -> None:
+    full = FullQueue(port, net, str(tmp_path / "far"), kind)
+    behind = [full.start(b"more"), full.start(b"", b"last", ancillary=rights(0))]
+    before = port.stats().get("polls", 0)
+    assert port.get(timeout=0.1) is None
+    assert port.stats().get("polls", 0) - before < 50, "a wait for room would spin"
+    room = full.sent - 3
+    assert set(full.empty(room)) == {b"data"}
+    ended = collect(port, 3)
+    assert [each.overlapped for each in ended] == [full.waiting, *behind]
+    assert [each.transferred for each in ended] == [4, 4, 4]
+    assert full.empty(3) == [b"data", b"more", b"last"]
+    nothing_more(port)
+
+
+@pytest.mark.parametrize("kind", ["connected", "addressed"])
+@pytest.mark.parametrize("how", ["cancel", "close", "timeout"])
+@pytest.mark.statement("CAN-05", "CLOSE-01")
+def test_a_send_that_waits_for_a_full_unix_socket_can_be_given_up(
+    port: CompletionPort, net: Loopback, tmp_path: Path, kind: str, how: str
+) -> None:
+    full = FullQueue(port, net, str(tmp_path / "far"), kind)
+    operation = full.waiting
+    assert port.get(timeout=0.05) is None
+    if how == "cancel":
+        assert port.cancel(operation)
+    elif how == "close":
+        port.close_handle(full.near)
+    else:
+        port.cancel(operation)
+        assert take(port).error == 995
+        operation = port.sendmsg(full.near, b"data", address=full.address, timeout=0.05)
+        full.sent += 1
+    completion = take(port)
+    assert completion.overlapped is operation
+    assert completion.error in {995, 1236, 258, 1460, 121, 10060}
+    assert completion.transferred == 0
+    full.empty(full.sent - (2 if how == "timeout" else 1))
+    if how != "close":
+        port.resubmit(operation)
+        assert take(port).result() == 4
+        assert full.empty(1) == [b"data"]
+    full.peer.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        full.peer.recv(1)
+
+
 def test_an_operation_may_be_of_any_kind_in_turn(port: CompletionPort, net: Loopback) -> None:
     near, far = net.udp_pair()
     port.associate(near)

@@ -17,6 +17,7 @@ from netpoll.backends.io_uring.entries import (
     OTHER_FLAGS,
     write_message,
 )
+from netpoll.backends.io_uring.library import address_of
 from netpoll.overlapped import Opcode
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 NAME_ROOM: Final = 128
 """struct sockaddr_storage."""
+FULL_QUEUE_PAUSE: Final = bytearray(
+    struct.pack("=qq", 0, int(datagrams.FULL_QUEUE_PAUSE * 1_000_000_000))
+)
+"""As a struct __kernel_timespec."""
 U32: Final = struct.Struct("=I")
 U64: Final = struct.Struct("=Q")
 IOVEC_LENGTH: Final = 8
@@ -124,7 +129,7 @@ def write_wait(operation: Operation) -> None:
 
 
 def finish_wait(operation: Operation, result: int) -> bool:
-    """Readable, or an error is to be had: whoever tries will see."""
+    """Ready, or an error is to be had, or the pause is over: whoever tries will see."""
     return False
 
 
@@ -189,10 +194,10 @@ def prepare_send(operation: Operation, record: sockets.SocketAssociation) -> Non
     operation._queue = record.writing
     if not operation.flags and not operation._ancillary:
         operation._native.room = addresses.SIZES.get(operation.handle.family, 0)
-    operation._native.rewrite = write_send
+    unix = operation.handle.family == addresses.UNIX
+    operation._native.rewrite = write_send_wait if unix else write_send
     operation._call = finish_datagram_send
-    if not isinstance(operation._view, list) and not operation._ancillary:
-        operation._perform = send_datagram
+    operation._perform = send_datagram
 
 
 def send_datagram(operation: Operation) -> bool:
@@ -201,12 +206,15 @@ def send_datagram(operation: Operation) -> bool:
     if sock.gettimeout() != 0.0:
         sock.setblocking(False)
     flags = operation.flags | sockets.DONTWAIT | sockets.NOSIGNAL
-    address = operation._address
+    address, view = operation._address, operation._view
     try:
-        if address is None:
-            moved = sock.send(operation._view, flags)
+        if isinstance(view, list) or operation._ancillary:
+            views = view if isinstance(view, list) else [view]
+            moved = sock.sendmsg(views, operation._ancillary or (), flags, address)
+        elif address is None:
+            moved = sock.send(view, flags)
         else:
-            moved = sock.sendto(operation._view, flags, address)
+            moved = sock.sendto(view, flags, address)
     except BlockingIOError:
         return False
     except OSError as error:
@@ -225,6 +233,22 @@ def write_send(operation: Operation) -> None:
     if native.room and operation._address is not None and not isinstance(operation._view, list):
         native.vector = bytes(native.kept[1])
         native.name = bytes(native.kept[2])
+
+
+def write_send_wait(operation: Operation) -> None:
+    """To wait for room in the queue of the receiver, a Unix socket's, before the next try. SENDMSG
+    is no way to wait there: the kernel (6.18) takes the data, finds the queue full, waits, and then
+    sends a datagram with nothing in it."""
+    operation._least = NEVER
+    operation._call = finish_wait
+    native: Native = operation._native
+    native.size = -1  # it is to be written anew for the next wait
+    if datagrams.is_told_of_room(operation):
+        fd = sockets.association_of(operation).fd
+        native.write(uring.IORING_OP_POLL_ADD, fd, flags=uring.POLLOUT)
+    else:
+        native.kept = FULL_QUEUE_PAUSE
+        native.write(uring.IORING_OP_TIMEOUT, -1, address=address_of(FULL_QUEUE_PAUSE), length=1)
 
 
 def readdress(operation: Operation, address: bytes) -> None:

@@ -50,7 +50,7 @@ def accept(operation: Operation) -> int:
             if error.errno in TRANSIENT:
                 continue
             if error.errno in SCARCE:
-                operation._native.pause(operation._association, error)
+                operation._native.lacks_descriptor(operation, error)
                 return BLOCKED
             return fail(operation, error)
         operation._value = sock, address
@@ -78,7 +78,7 @@ def accept_many(operation: Operation) -> int:
         return BLOCKED
     error = OSError(number, os.strerror(number))
     if number in SCARCE:
-        operation._native.pause(operation._association, error)
+        operation._native.lacks_descriptor(operation, error)
         return BLOCKED
     return fail(operation, error)
 

@@ -131,6 +131,8 @@ def send(engine: SelectorsEngine, operation: Operation) -> int:
         try:
             operation.transferred = _transmit(operation)
         except BlockingIOError:
+            if not datagrams.is_told_of_room(operation):
+                engine.pause(operation, datagrams.FULL_QUEUE_PAUSE)
             return BLOCKED
         except OSError as error:
             verdict = datagrams.whose(operation, error.errno or errno.EIO)

@@ -66,6 +66,11 @@ class Channel(SocketAssociation):
         nothing."""
 
 
+def _bit(channel: Channel, line: Direction[Operation]) -> int:
+    """The readiness that a line of the handle waits for."""
+    return READ if line is channel.reading else WRITE
+
+
 class SelectorsEngine(Engine):
     """OVERLAPPED operations over readiness."""
 
@@ -103,8 +108,8 @@ class SelectorsEngine(Engine):
         self._finished: list[Operation] = []
         """What poll returns. It also holds ends that may not be seen within their start, and those
         of a poll that Ctrl-C broke off."""
-        self._paused: dict[Channel, float] = {}
-        """Listeners without a descriptor for the next connection, and when to try again."""
+        self._paused: dict[Direction[Operation], tuple[Channel, float]] = {}
+        """Those whose next try nothing tells of, and when to make it."""
         self._fed: deque[Channel] = deque()
         """Sockets whose data has waited for a pool's buffer, which is there now. Filled from any
         thread, without the lock."""
@@ -130,8 +135,9 @@ class SelectorsEngine(Engine):
     def detach(self, association: Association) -> list[Operation]:
         channel = cast("Channel", association)
         self._watch(channel, 0)
-        self._paused.pop(channel, None)
-        self._scarce = self._scarce and bool(self._paused)
+        self._paused.pop(channel.writing, None)
+        if self._paused.pop(channel.reading, None):
+            self._scarce = any(line is each.reading for line, (each, _) in self._paused.items())
         sockets.about_to_close(channel)
         ended = self.pending(channel)
         # in place: a poll in another thread holds this list while it waits
@@ -190,8 +196,7 @@ class SelectorsEngine(Engine):
         try:
             if not channel.alive():
                 raise nt.make_exception(nt.STATUS_INVALID_HANDLE, inline=True)
-            bit = READ if operation._queue is channel.reading else WRITE
-            self._watch(channel, channel.interest | bit)
+            self._watch(channel, channel.interest | _bit(channel, operation._queue))
         except BaseException:
             operation._queue.remove(operation)  # it is not started
             raise
@@ -305,8 +310,14 @@ class SelectorsEngine(Engine):
 
     # -- scarcity ----------------------------------------------------------------------------------
 
-    def pause(self, channel: Channel, error: OSError) -> None:
-        """No descriptor for the next connection: stop listening to readiness, which would spin."""
+    def pause(self, operation: Operation, seconds: float) -> None:
+        """Nothing tells when it is worth another try: stop listening to readiness, which would
+        spin."""
+        channel = cast("Channel", operation._association)
+        self._paused[operation._queue] = channel, time.monotonic() + seconds
+
+    def lacks_descriptor(self, operation: Operation, error: OSError) -> None:
+        """There is none for the next connection."""
         if not self._scarce:
             self._scarce = True
             _logger.warning(
@@ -314,7 +325,7 @@ class SelectorsEngine(Engine):
                 "raise the limit (ulimit -n) or close connections",
                 error.strerror,
             )
-        self._paused[channel] = time.monotonic() + sockets.SCARCITY_PAUSE
+        self.pause(operation, sockets.SCARCITY_PAUSE)
 
     # -- pools without a buffer --------------------------------------------------------------------
 
@@ -344,13 +355,17 @@ class SelectorsEngine(Engine):
 
     def _resume(self, finished: list[Operation]) -> None:
         now = time.monotonic()
-        for channel in [each for each, when in self._paused.items() if when <= now]:
-            del self._paused[channel]
-            channel.reading.on_ready(finished)
-            if channel not in self._paused:
+        for line, (channel, when) in list(self._paused.items()):
+            if when > now:
+                continue
+            del self._paused[line]
+            line.on_ready(finished)
+            if line in self._paused:
+                continue
+            if line is channel.reading:
                 self._scarce = False
-                if channel.reading.head is not None or channel.polls:
-                    self._watch(channel, channel.interest | READ)
+            if line.head is not None or channel.polls:
+                self._watch(channel, channel.interest | _bit(channel, line))
 
     # -- readiness ---------------------------------------------------------------------------------
 
@@ -359,7 +374,7 @@ class SelectorsEngine(Engine):
         if finished:
             timeout = 0
         if self._paused:
-            pause = max(0.0, min(self._paused.values()) - time.monotonic())
+            pause = max(0.0, min(when for _, when in self._paused.values()) - time.monotonic())
             timeout = pause if timeout is None else min(timeout, pause)
         before = len(finished)
         self._polls += 1
@@ -428,8 +443,8 @@ class SelectorsEngine(Engine):
                 self._watch(channel, channel.interest & ~idle)
         if self._paused:
             self._resume(finished)
-            for channel in self._paused:
-                self._watch(channel, channel.interest & ~READ)
+            for line, (channel, _) in self._paused.items():
+                self._watch(channel, channel.interest & ~_bit(channel, line))
         if len(finished) > before:
             self._fruitless = 0
         elif events and not (len(events) == 1 and events[0][0] == self._wake_fd):
