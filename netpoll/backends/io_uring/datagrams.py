@@ -206,7 +206,8 @@ def send_datagram(operation: Operation) -> bool:
     if sock.gettimeout() != 0.0:
         sock.setblocking(False)
     flags = operation.flags | sockets.DONTWAIT | sockets.NOSIGNAL
-    address, view = operation._address, operation._view
+    address = operation._address
+    view: Pinned = operation._view
     try:
         if isinstance(view, list) or operation._ancillary:
             views = view if isinstance(view, list) else [view]
