@@ -265,12 +265,27 @@ def has_peer(sock: socket.socket) -> bool:
     return True
 
 
-def is_listening(sock: socket.socket) -> bool:
-    """Whether it listens, where the system tells."""
+def is_listening(sock: socket.socket, untold: bool = False) -> bool:
+    """Whether it listens.
+
+    :param untold: the answer where the system does not tell
+    """
     try:
         return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     except (OSError, AttributeError):
-        return False  # macOS and Windows cannot always tell; connect() will
+        return untold  # macOS and Windows cannot always tell; connect() and accept() will
+
+
+def check_accept(operation: Operation) -> None:
+    """
+    :raises OSError: the socket does not listen (ACC-02), which is told at once, whatever it waits
+        for besides
+    """
+    sock: socket.socket = operation.handle
+    if sock.fileno() >= 0 and not is_listening(sock, untold=True):
+        raise nt.make_exception(
+            nt.STATUS_INVALID_PARAMETER, inline=True, message="the socket does not listen"
+        )
 
 
 # -- disconnecting ---------------------------------------------------------------------------------

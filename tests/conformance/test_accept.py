@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netpoll.testing.accepted import CLOSED_HERE, RESET
-from netpoll.testing.attempts import INVALID, NO_SOCKET, attempt
+from netpoll.testing.attempts import INVALID, NO_SOCKET, attempt, winerror
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.pairs import has_ipv6, receive_exactly, reset, wait_readable
 
@@ -261,6 +261,28 @@ def test_an_accept_on_what_does_not_listen_is_refused(
     ended = attempt(port, lambda: port.accept(sock))
     assert ended.number in INVALID
     assert isinstance(ended.error, OSError)
+
+
+@pytest.mark.statement("ACC-02")
+@pytest.mark.parametrize("how", ["accept", "accept_many"])
+@pytest.mark.parametrize("pending", [False, True], ids=["cancelled", "pending"])
+def test_an_accept_beside_a_receive_is_refused_at_once(
+    port: CompletionPort, net: Loopback, how: str, pending: bool
+) -> None:
+    near, _ = net.tcp_pair()
+    port.associate(near)
+    receive = port.recv(near, 10)
+    nothing_more(port)
+    if not pending:
+        port.cancel(receive)
+        take(port)
+    with pytest.raises(OSError, match=r"invalid|listen") as refused:
+        getattr(port, how)(near)
+    assert winerror(refused.value) in INVALID
+    if pending:
+        port.cancel(receive)
+        assert take(port).overlapped is receive
+    nothing_more(port)
 
 
 @pytest.mark.statement("CAN-08")

@@ -29,6 +29,7 @@ ADDRESS_ROOM: Final = 128
 
 
 def prepare_accept(operation: Operation, record: sockets.SocketAssociation) -> None:
+    sockets.check_accept(operation)
     operation._queue = record.reading
     operation._native.rewrite = write_accept
     write_accept(operation)
@@ -82,6 +83,7 @@ def finish_accept(operation: Operation, result: int) -> bool:
 
 
 def prepare_accept_many(operation: Operation, record: sockets.SocketAssociation) -> None:
+    sockets.check_accept(operation)
     operation._queue = record.reading
     operation._native.rewrite = write_accept_many
     write_accept_many(operation)

@@ -31,6 +31,7 @@ CONNECTING: Final = frozenset(
 
 
 def prepare_accept(engine: SelectorsEngine, operation: Operation, channel: Channel) -> None:
+    sockets.check_accept(operation)
     operation._queue = channel.reading
     operation._perform = accept
     operation._call = operation.handle.accept
