@@ -32,8 +32,6 @@ AGAIN: Final = 1
 """It is none of the program's: try again."""
 REPORT: Final = 2
 """A send has met it: try again, and let the next receive fail."""
-FULL_QUEUE_PAUSE: Final = 0.01
-"""Seconds between tries of a send that is not told of room."""
 UNREACHABLE: Final = frozenset(
     (errno.ECONNREFUSED, errno.ECONNRESET) if sys.platform == "win32" else (errno.ECONNREFUSED,)
 )

@@ -97,7 +97,10 @@ class FileTransfer:
     def _available(self) -> int:
         if self.file.fileno() < 0:
             raise ValueError("the file is closed")
-        known = stat_of(self.file)
+        try:
+            known = stat_of(self.file)
+        except OSError as error:
+            raise nt.make_exception(nt.from_errno(error.errno or 0)) from error
         if not stat.S_ISREG(known.st_mode):
             raise nt.make_exception(
                 nt.STATUS_NOT_SUPPORTED,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import struct
 import sys
@@ -47,6 +48,11 @@ SCARCE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOM
 """Nothing wrong with the listener, but there is no room for another connection now."""
 ACCEPTS: Final = frozenset((Opcode.ACCEPT, Opcode.ACCEPT_MANY))
 """Operations of a listener."""
+FULL_QUEUE_PAUSE: Final = 0.01
+"""Seconds between tries of what waits for room in the queue of a Unix socket, of which poll() does
+not tell: a datagram's receiver, or a listener."""
+ROUND_TRIP: Final = slice(68, 72)
+"""Of a struct tcp_info: tcpi_rtt, in microseconds."""
 SCARCITY_PAUSE: Final = 0.1
 """Seconds between tries to accept while the process is out of descriptors: nothing tells when one
 is free."""
@@ -105,6 +111,15 @@ class SocketAssociation(Association):
         self.polls = tuple(each for each in before if each is not operation)
         return len(self.polls) != len(before)
 
+    def waits_for_data(self, operation: Operation) -> bool:
+        """Whether it is an accept that has its connection."""
+        # by identity: an Overlapped subclass may define equality
+        return any(each is operation for each in self.first_receives)
+
+    def forget_first_receive(self, operation: Operation) -> None:
+        """That accept has ended."""
+        self.first_receives[:] = [each for each in self.first_receives if each is not operation]
+
     def refuse(self, status: int) -> None:
         """Let every start fail with `status`; 0 allows them again."""
         self.reading.refusal = self.writing.refusal = status
@@ -127,6 +142,8 @@ def fail(operation: Operation, number: int) -> None:
     record = association_of(operation)
     operation.transferred = 0
     closed = number == errno.EBADF or (number == WSAENOTSOCK and operation.handle.fileno() < 0)
+    if closed and operation.opcode is Opcode.SENDMSG and operation._ancillary:
+        closed = not _is_open(record.fd)  # it may have been about a descriptor to be sent along
     if closed and operation._queue.head is operation:
         status = status_of_close(operation)  # closed while it was pending
     elif number == errno.EPIPE:
@@ -148,6 +165,14 @@ def fail(operation: Operation, number: int) -> None:
         record.refuse(status)
 
 
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def status_of_close(operation: Operation) -> int:
     """How an operation ends when its handle is closed under it (CLOSE-01, CLOSE-02, CLOSE-04)."""
     if operation._association.file is not None:
@@ -162,17 +187,29 @@ def _what_epipe_means(operation: Operation) -> int:
     """This side shut down sending (10058), or the peer is gone (10054), or never was there (10057).
     EMU-16.
 
-    After shutdown() a socket still has a peer; after a reset it has a name, but no peer.
+    After shutdown() a socket still has a peer. After a reset it has none, but remembers how long
+    its handshake took.
     """
     sock: socket.socket = operation.handle
     if has_peer(sock):
         return nt.STATUS_PIPE_DISCONNECTED
     try:
         name = sock.getsockname()
+        if isinstance(name, tuple) and (not name[1] or _never_connected(sock)):
+            return nt.STATUS_INVALID_CONNECTION
     except OSError:  # closed meanwhile, in another thread
         return status_of_close(operation)
-    never_bound = isinstance(name, tuple) and not name[1]
-    return nt.STATUS_INVALID_CONNECTION if never_bound else nt.STATUS_CONNECTION_RESET
+    return nt.STATUS_CONNECTION_RESET
+
+
+def _never_connected(sock: socket.socket) -> bool:
+    """Of one that has no peer."""
+    if is_listening(sock):
+        return True
+    if sys.platform != "linux":
+        return False
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, ROUND_TRIP.stop)
+    return not int.from_bytes(info[ROUND_TRIP], sys.byteorder)
 
 
 def end_of_stream(operation: Operation) -> None:

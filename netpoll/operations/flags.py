@@ -1,4 +1,4 @@
-"""The flags of receives: what they may be combined with, and on which sockets."""
+"""The flags of receives and sends: what they may be combined with, and on which sockets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from netpoll import status as nt
 MSG_PARTIAL: Final = 0x8000
 """Windows' number. It is for sockets whose provider hands messages out in parts, which no system's
 own does: elsewhere it changes nothing (RECV-17)."""
+MOST_FLAGS: Final = 0x7FFFFFFF
 MSG_WAITALL: Final = int(socket.MSG_WAITALL)
 _NOT_WITH_WAITALL: Final = int(socket.MSG_OOB | socket.MSG_PEEK) | MSG_PARTIAL
 _NEVER: Final = {
@@ -18,14 +19,25 @@ _NEVER: Final = {
 }
 
 
+def check_flags(flags: int) -> None:
+    """
+    :raises TypeError: no number
+    :raises ValueError: no flags of any system's
+    """
+    if not isinstance(flags, int):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"flags are a number such as socket.MSG_PEEK, not {flags!r}")
+    if not 0 <= flags <= MOST_FLAGS:
+        raise ValueError(f"flags are bits of a C int, not {flags}")
+
+
 def check_receive_flags(sock: socket.socket, flags: int, *, whole: bool = True) -> None:
     """
     :param whole: whether the operation can wait for all of its buffers to be filled
     :raises TypeError: no number
+    :raises ValueError: no flags of any system's
     :raises OSError: 10045, flags that this operation, or this socket, does not take (RECV-14)
     """
-    if not isinstance(flags, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"flags are a number such as socket.MSG_PEEK, not {flags!r}")
+    check_flags(flags)
     for name, number in _NEVER.items():
         if flags & number:
             raise _refusal(f"netpoll uses {name} itself: leave it out")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from netpoll.backends import addresses
 from netpoll.buffers import BufferList, pin
 from netpoll.messages import Message, check_ancillary
-from netpoll.operations.flags import check_receive_flags
+from netpoll.operations.flags import check_flags, check_receive_flags
 from netpoll.operations.starter import Starter, check_count
 from netpoll.overlapped import Opcode, Overlapped
 
@@ -72,6 +72,8 @@ class Messages(Starter):
         :param size: send the first `size` bytes only; a `resubmit` may send more of the buffers
         :raises OSError: it failed at once; 10040, it is longer than a datagram can be (UDP-10)
         """
+        if flags != 0:
+            check_flags(flags)
         operation = self._new(Opcode.SENDTO, sock, overlapped, routine, timeout)
         addresses.check(sock.family, address)
         operation._address = address
@@ -125,6 +127,8 @@ class Messages(Starter):
             have to be open until the completion
         :param address: as `sendto` takes it; `None` on a connected socket
         """
+        if flags != 0:
+            check_flags(flags)
         operation = self._new(Opcode.SENDMSG, sock, overlapped, routine, timeout)
         if address is not None:
             addresses.check(sock.family, address)

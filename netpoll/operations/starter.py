@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from netpoll import status as nt
 from netpoll.buffers import Pinned, total
 from netpoll.handles import note_use, require_socket
 from netpoll.overlapped import Opcode, Overlapped
@@ -59,6 +61,8 @@ class Starter:
         overlapped.routine = routine
         overlapped._timeout = check_timeout(timeout)
         overlapped._deadline = 0.0  # an old one must not end the new start
+        # how it stays if it is refused before it starts: what it has brought before is gone
+        overlapped._final, overlapped.transferred = nt.STATUS_INVALID_PARAMETER, 0
         overlapped._value = overlapped._address = overlapped._ancillary = overlapped._native = None
         return overlapped
 
@@ -89,9 +93,18 @@ def check_timeout(timeout: float | None) -> float | None:
     """
     if timeout is None:
         return None
-    if not timeout >= 0:
+    seconds = timeout if timeout.__class__ is float else _seconds(timeout)
+    if not seconds >= 0:
         raise ValueError(f"a timeout is a number of seconds, 0 or more, or None; not {timeout!r}")
-    return timeout if timeout < A_CENTURY else None
+    return seconds if seconds < A_CENTURY else None
+
+
+def _seconds(timeout: Any) -> float:
+    """Of a `Decimal`, say, which has to become a float before anything is started."""
+    try:
+        return math.nan if isinstance(timeout, str | bytes | bytearray) else float(timeout)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def check_count(name: str, value: object, least: int) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from netpoll.backends import addresses
 from netpoll.buffers import BufferList, pin
-from netpoll.operations.flags import check_receive_flags
+from netpoll.operations.flags import check_flags, check_receive_flags
 from netpoll.operations.starter import Starter, check_count
 from netpoll.overlapped import Opcode, Overlapped
 
@@ -84,6 +84,8 @@ class Streams(Starter):
 
         :param size: send the first `size` bytes only; a `resubmit` may send more of the buffers
         """
+        if flags != 0:
+            check_flags(flags)
         operation = self._new(Opcode.SEND, sock, overlapped, routine, timeout)
         return self._begin(operation, buffers, pin(buffers, writable=False), flags, size)
 

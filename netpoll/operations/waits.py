@@ -72,10 +72,9 @@ class Waits(Starter):
         """
         if seconds is None:  # pyright: ignore[reportUnnecessaryComparison]
             raise ValueError("a timer has an end: seconds is a number, 0 or more, not None")
-        if check_timeout(seconds) is None:
-            seconds = A_CENTURY
+        checked = check_timeout(seconds)
         operation = self._new(Opcode.TIMER, None, overlapped, routine, None, require=None)
-        operation._timeout = seconds
+        operation._timeout = A_CENTURY if checked is None else checked
         return self._begin(operation, None, None, 0)
 
     @overload

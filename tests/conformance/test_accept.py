@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from netpoll import Overlapped
 from netpoll.testing.accepted import CLOSED_HERE, RESET
 from netpoll.testing.attempts import INVALID, NO_SOCKET, attempt, winerror
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.pairs import has_ipv6, receive_exactly, reset, wait_readable
 
 if TYPE_CHECKING:
-    from netpoll import Completion, CompletionPort, Overlapped
+    from netpoll import Completion, CompletionPort
     from netpoll.testing.pairs import Loopback
 
 FAMILIES = [
@@ -25,6 +26,16 @@ FAMILIES = [
         marks=pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback"),
     ),
 ]
+
+
+class Equal(Overlapped[Any]):
+    """Equal to every other of its kind."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Equal)
+
+    def __hash__(self) -> int:
+        return 0
 
 
 def client_of(net: Loopback, listener: socket.socket) -> socket.socket:
@@ -261,6 +272,26 @@ def test_an_accept_on_what_does_not_listen_is_refused(
     ended = attempt(port, lambda: port.accept(sock))
     assert ended.number in INVALID
     assert isinstance(ended.error, OSError)
+
+
+def test_accepts_that_are_equal_are_not_the_same(port: CompletionPort, net: Loopback) -> None:
+    listener = net.listener()
+    port.associate(listener)
+    operations = [port.accept(listener, receive=bytearray(4), overlapped=Equal()) for _ in range(3)]
+    first = client_of(net, listener)
+    nothing_more(port)
+    assert port.cancel(operations[1])
+    assert take(port).overlapped is operations[1]
+    second = client_of(net, listener)
+    second.sendall(b"2nd")
+    completion = take(port)
+    assert completion.overlapped is operations[2]
+    connection(net, completion)
+    first.sendall(b"1st")
+    completion = take(port)
+    assert completion.overlapped is operations[0]
+    connection(net, completion)
+    nothing_more(port)
 
 
 @pytest.mark.statement("ACC-02")

@@ -349,6 +349,39 @@ def test_a_refusal_that_is_known_at_once_still_has_its_packet(
     assert completion.error in REFUSED
 
 
+@pytest.mark.parametrize("data", [None, b"with it"], ids=repr)
+@pytest.mark.statement("CON-04")
+def test_a_connect_to_a_unix_listener_without_room_waits(
+    port: CompletionPort, net: Loopback, tmp_path: Path, data: bytes | None
+) -> None:
+    if sys.platform != "linux":
+        pytest.skip("elsewhere such a connect is refused, or there are no Unix sockets")
+    listener = net.track(socket.socket(socket.AF_UNIX))
+    listener.bind(str(tmp_path / "listener"))
+    listener.listen(0)
+    net.track(socket.socket(socket.AF_UNIX)).connect(str(tmp_path / "listener"))
+    socks = [net.track(socket.socket(socket.AF_UNIX)) for _ in range(3)]
+    for sock in socks:
+        port.associate(sock)
+    operations = [port.connect(sock, str(tmp_path / "listener"), data=data) for sock in socks]
+    assert attempt(port, lambda: port.send(socks[0], b"x")).number in NOT_CONNECTED
+    before = port.stats().get("polls", 0)
+    assert port.get(timeout=0.1) is None
+    assert port.stats().get("polls", 0) - before < 100, "a wait for room would spin"
+    assert port.cancel(operations[1])
+    completion = take(port)
+    assert (completion.overlapped, completion.error) == (operations[1], 995)
+    accepted(net, listener)
+    for _ in range(2):
+        completion = take(port)
+        assert completion.error == 0
+        assert completion.transferred == len(data or b"")
+        peer = accepted(net, listener)
+        if data is not None:
+            assert receive_exactly(peer, len(data)) == data
+    nothing_more(port)
+
+
 @pytest.mark.parametrize(
     "address", [None, "127.0.0.1:80", ("127.0.0.1",), ("127.0.0.1", "http"), 80], ids=repr
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from netpoll import Message, Overlapped, UnsupportedOperation
-from netpoll.testing.attempts import attempt, pattern
+from netpoll.testing.attempts import NO_SOCKET, attempt, pattern
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.outcome import require
 from netpoll.testing.pairs import has_ipv6, reset, wait_readable
@@ -274,6 +274,41 @@ def test_descriptors_are_received_and_not_inherited(
     assert len(again) == 2
     for number in (first, second, *again):
         os.close(number)
+
+
+@pytest.mark.parametrize("buffers", [b"data", [b"data"], [b"da", b"ta"]], ids=repr)
+def test_descriptors_are_sent_each_time(
+    port: CompletionPort, unix: tuple[socket.socket, socket.socket], buffers: Any
+) -> None:
+    near, far = unix
+    port.associate(near)
+    read, write = os.pipe()
+    operation = port.sendmsg(near, buffers, rights(write))
+    for _ in range(3):
+        assert take(port).result() == 4
+        data, ancillary, _, _ = far.recvmsg(10, ROOM)
+        assert data == b"data"
+        (number,) = descriptors(Message(4, ancillary, 0, None))
+        os.write(number, b"x")
+        assert os.read(read, 10) == b"x"
+        os.close(number)
+        port.resubmit(operation)
+    assert take(port).result() == 4
+    os.close(read)
+    os.close(write)
+
+
+def test_a_descriptor_that_is_none_is_not_the_end_of_the_socket(
+    port: CompletionPort, unix: tuple[socket.socket, socket.socket]
+) -> None:
+    near, far = unix
+    port.associate(near)
+    for buffers in ([b"data"], [b"da", b"ta"]):
+        ended = attempt(port, lambda buffers=buffers: port.sendmsg(near, buffers, rights(9999)))  # type: ignore[misc]
+        assert ended.number in NO_SOCKET
+    port.send(near, b"fine")
+    assert take(port).result() == 4
+    assert far.recv(10) == b"fine"
 
 
 @pytest.mark.parametrize("room", [0, 1, 16, ROOM], ids=str)

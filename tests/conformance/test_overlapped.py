@@ -204,6 +204,24 @@ def test_a_record_may_be_used_for_another_operation_once_done(
     assert operation.context == "mine"
 
 
+def test_a_record_that_was_refused_shows_nothing_of_its_last_operation(
+    port: CompletionPort, net: Loopback
+) -> None:
+    near, far = net.tcp_pair()
+    port.associate(near)
+    far.sendall(b"data")
+    operation: Overlapped[Any] = port.recv(near, 10)
+    take(port)
+    with pytest.raises(TypeError):
+        port.send(near, "text", overlapped=operation)  # type: ignore[arg-type]
+    assert operation.done
+    assert operation.transferred == 0
+    with pytest.raises(OSError, match="87"):
+        operation.result()
+    port.send(near, b"fine", overlapped=operation)
+    assert take(port).result() == 4
+
+
 # -- buffers ---------------------------------------------------------------------------------------
 
 

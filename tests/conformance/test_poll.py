@@ -351,6 +351,18 @@ def test_a_pipe_is_polled_too(port: CompletionPort) -> None:
         assert take(port).overlapped is reading  # the end is readable
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows knows no readiness of devices")
+def test_a_device_that_is_always_ready_is_ready(port: CompletionPort) -> None:
+    with netpoll.open_file(os.devnull, "r+") as device:
+        port.associate(device, key="device")
+        for events in (READ, WRITE, READ | WRITE):
+            operation = port.poll(device, events)
+            completion = take(port)
+            assert (completion.overlapped, completion.key) == (operation, "device")
+            assert completion.result() == events
+    nothing_more(port)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no readiness of files")
 def test_a_file_is_always_ready_and_is_refused(port: CompletionPort, tmp_path: Path) -> None:
     with netpoll.open_file(tmp_path / "file", "w+") as file:

@@ -173,6 +173,51 @@ def test_those_that_wait_are_served_in_order(port: CompletionPort, net: Loopback
     assert pool.free == 1
 
 
+def test_those_that_have_waited_with_their_data_are_served_in_order(
+    port: CompletionPort, net: Loopback
+) -> None:
+    """Whose data came before they were started, all in one turn."""
+    pool = BufferPool(1, 16)
+    for number in range(8):
+        near, far = net.tcp_pair()
+        port.associate(near, number)
+        far.sendall(b"data%d" % number)
+        wait_readable(near)
+        port.recv_pooled(near, pool)
+    for number in range(8):
+        completion = take(port)
+        assert completion.key == number
+        assert bytes(completion.result()) == b"data%d" % number
+        completion.result().release()
+    nothing_more(port)
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_an_end_that_comes_while_the_pool_is_empty_is_told_at_once(
+    port: CompletionPort, net: Loopback, how: str
+) -> None:
+    pool = BufferPool(1, 16)
+    near, far = net.tcp_pair()
+    port.associate(near)
+    far.sendall(b"data")
+    port.recv_pooled(near, pool)
+    held = take(port).result()
+    operation = port.recv_pooled(near, pool)
+    nothing_more(port)
+    if how == "end":
+        far.close()
+        completion = take(port)
+        assert bytes(completion.result()) == b""
+    else:
+        reset(far)
+        completion = take(port)
+        assert completion.error in RESET
+    assert completion.overlapped is operation
+    held.release()
+    assert pool.free == 1
+    nothing_more(port)
+
+
 def test_a_buffer_may_come_back_while_a_thread_waits_on_the_port(
     port: CompletionPort, net: Loopback
 ) -> None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from netpoll.testing.accepted import RESET
-from netpoll.testing.attempts import SHUT_DOWN, attempt, clog, pattern, read_to_end
+from netpoll.testing.attempts import (
+    NOT_CONNECTED,
+    SHUT_DOWN,
+    attempt,
+    clog,
+    pattern,
+    read_to_end,
+)
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.pairs import receive_exactly, reset, wait_readable
 from netpoll.testing.waiting import run
@@ -47,6 +54,42 @@ def test_sends_pend_while_the_peer_does_not_read_and_end_when_it_does(
     assert [completion.overlapped for completion in ended] == started
     assert [completion.result() for completion in ended] == [LARGE] * 3
     assert reading.result() == data * 3
+
+
+@pytest.mark.statement("EMU-16", "SEND-06")
+@pytest.mark.parametrize("kind", ["listener", "bound"])
+def test_a_send_on_what_was_never_connected_harms_nothing(
+    port: CompletionPort, net: Loopback, kind: str
+) -> None:
+    sock = net.listener() if kind == "listener" else net.bound()
+    port.associate(sock)
+    for _ in range(2):
+        assert attempt(port, lambda: port.send(sock, b"x")).number in NOT_CONNECTED
+        assert attempt(port, lambda: port.recv(sock, 1)).number in NOT_CONNECTED
+    if kind == "listener":
+        net.new_socket().connect(sock.getsockname())
+        port.accept(sock)
+        net.track(take(port).result()[0])
+    else:
+        port.connect(sock, net.listener().getsockname())
+        assert take(port).error == 0
+        port.send(sock, b"x")
+        assert take(port).result() == 1
+
+
+@pytest.mark.parametrize("how", ["send", "sendto", "sendmsg"])
+@pytest.mark.parametrize("flags", [-1, 1 << 31, 1 << 70, "x", None, 1.0], ids=repr)
+def test_flags_that_are_none_are_refused(
+    port: CompletionPort, net: Loopback, how: str, flags: Any
+) -> None:
+    near, far = net.udp_pair()
+    port.associate(near)
+    arguments = [far.getsockname()] if how == "sendto" else []
+    with pytest.raises((TypeError, ValueError), match="flags"):
+        getattr(port, how)(near, b"x", *arguments, flags=flags)
+    with pytest.raises((TypeError, ValueError), match="flags"):
+        port.recv_into(near, bytearray(1), flags=flags)
+    assert port.inflight() == []
 
 
 @pytest.mark.statement("EMU-26", "SEND-04")

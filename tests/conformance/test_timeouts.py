@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import math
+from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -224,15 +226,35 @@ def test_an_operation_without_a_port_times_out_as_well(port: CompletionPort, net
         operation.result()
 
 
-@pytest.mark.parametrize("timeout", [-1, math.nan, "1"], ids=repr)
+@pytest.mark.parametrize(
+    "timeout", [-1, math.nan, "1", b"1", [], 1j, Decimal("nan"), -(10**400)], ids=repr
+)
 def test_a_time_that_makes_no_sense_is_refused(
     port: CompletionPort, net: Loopback, timeout: Any
 ) -> None:
     near, far = net.tcp_pair()
     port.associate(near)
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises(ValueError, match="timeout"):
         port.recv(near, 10, timeout=timeout)
+    with pytest.raises(ValueError, match="timeout"):
+        port.get(timeout)
+    with pytest.raises(ValueError, match="timeout"):
+        port.timer(timeout)
     nothing_more(port)
     far.sendall(b"fine")
     port.recv(near, 10, timeout=math.inf)
     assert take(port).result() == b"fine"
+
+
+@pytest.mark.parametrize("number", [Decimal, Fraction], ids=lambda kind: kind.__name__)
+def test_a_time_may_be_any_number(port: CompletionPort, net: Loopback, number: Any) -> None:
+    near, _ = net.tcp_pair()
+    port.associate(near)
+    port.recv(near, 10, timeout=number("0.05"))
+    assert take(port).error in TIMED_OUT
+    assert port.get(number("0.01")) is None
+    port.timer(number("0.01"))
+    assert take(port).error == 0
+    port.post(1)
+    assert port.get(number(1)) is not None
+    assert port.stats()["waiting"] == 0

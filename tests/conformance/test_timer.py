@@ -156,12 +156,10 @@ def test_many_timers_beside_traffic(port: CompletionPort, net: Loopback) -> None
     assert {each.overlapped for each in ended} > timers
 
 
-@pytest.mark.parametrize("nonsense", [-1, -0.001, math.nan, None])
+@pytest.mark.parametrize("nonsense", [-1, -0.001, math.nan, None, "soon"])
 def test_a_time_that_is_none_is_refused(port: CompletionPort, nonsense: Any) -> None:
     with pytest.raises(ValueError, match="number"):
         port.timer(nonsense)
-    with pytest.raises(TypeError):
-        port.timer("soon")  # type: ignore[arg-type]
     assert not port.inflight()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from netpoll import status as nt
 from netpoll.backends import sockets
-from netpoll.backends.io_uring.connections import finish_first_receive
+from netpoll.backends.io_uring.connections import finish_connect, finish_first_receive
 from netpoll.backends.io_uring.datagrams import finish_datagram_send, finish_wait
 from netpoll.backends.io_uring.multishot import MultishotReceive, MultishotReceives
 from netpoll.backends.io_uring.scarcity import Scarcity
@@ -115,7 +115,9 @@ class Completions(Scarcity):
         native.flags = flags
         if native.cause:
             self._end_cancelled(operation, result)
-        elif result in (-errno.ECANCELED, -errno.EINTR, -errno.EAGAIN):
+        elif result in (-errno.ECANCELED, -errno.EINTR, -errno.EAGAIN) and not (
+            result == -errno.EAGAIN and operation._call is finish_connect
+        ):
             # the thread that had handed it over has exited
             self._once_more(token, operation)
             return

@@ -147,9 +147,19 @@ def write_connect(operation: Operation) -> None:
     operation._call = finish_connect
 
 
+def finish_pause(operation: Operation, result: int) -> bool:
+    write_connect(operation)
+    return False
+
+
 def finish_connect(operation: Operation, result: int) -> bool:
     native: Native = operation._native
     record = sockets.association_of(operation)
+    if result == -errno.EAGAIN:
+        # there is no room in the queue of the listener, a Unix socket
+        native.write_pause()
+        operation._call = finish_pause
+        return False
     if result == -errno.ECONNABORTED and not native.moved:
         # the socket's last connect failed, which this call cleared away (CON-07)
         native.moved = 1

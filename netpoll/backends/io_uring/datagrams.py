@@ -17,7 +17,6 @@ from netpoll.backends.io_uring.entries import (
     OTHER_FLAGS,
     write_message,
 )
-from netpoll.backends.io_uring.library import address_of
 from netpoll.overlapped import Opcode
 
 if TYPE_CHECKING:
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
 
 NAME_ROOM: Final = 128
 """struct sockaddr_storage."""
-FULL_QUEUE_PAUSE: Final = bytearray(
-    struct.pack("=qq", 0, int(datagrams.FULL_QUEUE_PAUSE * 1_000_000_000))
-)
-"""As a struct __kernel_timespec."""
 U32: Final = struct.Struct("=I")
 U64: Final = struct.Struct("=Q")
 IOVEC_LENGTH: Final = 8
@@ -248,8 +243,7 @@ def write_send_wait(operation: Operation) -> None:
         fd = sockets.association_of(operation).fd
         native.write(uring.IORING_OP_POLL_ADD, fd, flags=uring.POLLOUT)
     else:
-        native.kept = FULL_QUEUE_PAUSE
-        native.write(uring.IORING_OP_TIMEOUT, -1, address=address_of(FULL_QUEUE_PAUSE), length=1)
+        native.write_pause()
 
 
 def readdress(operation: Operation, address: bytes) -> None:

@@ -48,8 +48,8 @@ class Ends(Wakeups):
                 channel.refuse(0)
         elif channel.polls and channel.forget_poll(operation):
             return  # it stood in no line
-        elif operation in channel.first_receives:
-            channel.first_receives.remove(operation)
+        elif channel.first_receives and channel.waits_for_data(operation):
+            channel.forget_first_receive(operation)
             if operation._final >= FAILURES and operation._value is not None:
                 operation._value[0].close()
                 operation._value = None

@@ -40,6 +40,10 @@ MSG_WAITALL: Final = int(getattr(socket, "MSG_WAITALL", 0))
 OTHER_FLAGS: Final = ~(sockets.DONTWAIT | MSG_WAITALL | MSG_PARTIAL)
 """DONTWAIT would end a receive at once where there is nothing; the others are netpoll's to see
 to."""
+FULL_QUEUE_PAUSE: Final = bytearray(
+    struct.pack("=qq", 0, int(sockets.FULL_QUEUE_PAUSE * 1_000_000_000))
+)
+"""As a struct __kernel_timespec."""
 NEVER: Final = sys.maxsize
 """As the least result that is plain success: there is none."""
 
@@ -101,6 +105,10 @@ class Native:
     ) -> None:
         """Make the entry."""
         SQE.pack_into(self.entry, 0, opcode, 0, 0, fd, offset, address, length, flags, self.token)
+
+    def write_pause(self) -> None:
+        """Make it one that waits for the next try, where nothing tells when that is worth it."""
+        self.write(uring.IORING_OP_TIMEOUT, -1, address=address_of(FULL_QUEUE_PAUSE), length=1)
 
 
 class DatagramNative(Native):

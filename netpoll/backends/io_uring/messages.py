@@ -95,6 +95,8 @@ def prepare_send_message(operation: Operation, record: sockets.SocketAssociation
     if record.stream and operation._ancillary:
         operation._native.rewrite = write_send_message
         write_send_message(operation)
+        at_once: Any = None  # a plain send() would leave the control data behind
+        operation._perform = at_once
 
 
 def write_send_message(operation: Operation) -> None:

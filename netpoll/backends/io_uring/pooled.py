@@ -90,14 +90,17 @@ def prepare_pooled(operation: Operation, record: sockets.SocketAssociation) -> N
 
 def look_at_once(operation: Operation) -> bool:
     """Without a buffer: an end or an error is told by the start."""
+    result = peek(operation)
+    return result != -errno.EAGAIN and result <= 0 and finish_pooled(operation, result)
+
+
+def peek(operation: Operation) -> int:
+    """What is there: 1 is data, 0 the end of the stream, and less than that an errno."""
+    sockets.unblock(operation.handle)
     try:
-        if operation.handle.recv(1, socket.MSG_PEEK | sockets.DONTWAIT):
-            return False
-    except BlockingIOError:
-        return False
+        return len(operation.handle.recv(1, socket.MSG_PEEK | sockets.DONTWAIT))
     except OSError as error:
-        return finish_pooled(operation, -(error.errno or errno.EIO))
-    return finish_pooled(operation, 0)
+        return -(error.errno or errno.EIO)
 
 
 def write_pooled(operation: Operation) -> None:
@@ -111,12 +114,9 @@ def write_pooled(operation: Operation) -> None:
     operation._call = finish_pooled
 
 
-def wait_first(operation: Operation) -> bool:
-    """The ring was empty: look there again when there is data. `False`: that has been done."""
-    entry: bytearray = operation._native.entry
-    waited = PRIORITY.unpack_from(entry, IOPRIO)[0]
-    PRIORITY.pack_into(entry, IOPRIO, 0 if waited else uring.IORING_RECVSEND_POLL_FIRST)
-    return not waited
+def wait_first(operation: Operation) -> None:
+    """The ring is empty: look there when there is data."""
+    PRIORITY.pack_into(operation._native.entry, IOPRIO, uring.IORING_RECVSEND_POLL_FIRST)
 
 
 def finish_pooled(operation: Operation, result: int) -> bool:

@@ -6,6 +6,7 @@ lacks.
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -14,7 +15,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll.backends import sockets
-from netpoll.backends.io_uring.pooled import Provided, receive_into, wait_first
+from netpoll.backends.io_uring.pooled import (
+    Provided,
+    finish_pooled,
+    peek,
+    receive_into,
+    wait_first,
+)
 from netpoll.backends.io_uring.submissions import Submissions
 from netpoll.pools import Starved
 
@@ -95,9 +102,17 @@ class Scarcity(Submissions):
             self._pools.append(pool)
 
     def _starve(self, token: int, operation: Operation) -> None:
-        """There is no buffer; and if that was asked for, there is data."""
-        if wait_first(operation):
+        """There is no buffer. An end needs none, and whoever has data waits for one from now on."""
+        result = peek(operation)
+        if result == -errno.EAGAIN:
+            wait_first(operation)
             self._once_more(token, operation)
+            return
+        if result <= 0:
+            finish_pooled(operation, result)
+            self._leave(operation)
+            self._table[token] = None
+            self._finished.append(operation)
             return
         channel = cast("Channel", operation._association)
         starved = Starved(functools.partial(self._feed, channel))

@@ -9,6 +9,8 @@ Windows until it has: whoever gives one back posts a packet, with the operation'
 from __future__ import annotations
 
 import functools
+import select
+import socket
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import status as nt
@@ -139,8 +141,19 @@ def settle(operation: Operation, status: int, fed: bool) -> int | None:
         return end(operation, status)
     if native.cause:
         return end(operation, native.cause)  # what there is stays in the socket
+    pool: BufferPool = operation._address
+    if not pool.free and _at_end(operation.handle):
+        return end(operation, 0)  # which needs no buffer
     _step(operation, _receive_something)
     return None
+
+
+def _at_end(sock: socket.socket) -> bool:
+    """Whether nothing but the end of the stream is there. The socket may be one that waits."""
+    try:
+        return bool(select.select([sock], [], [], 0)[0]) and not sock.recv(1, socket.MSG_PEEK)
+    except (OSError, ValueError):
+        return False  # an error, or closed meanwhile: the receive will tell
 
 
 def _step(operation: Operation, receive: Callable[[Operation, int], int]) -> None:

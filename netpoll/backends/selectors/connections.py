@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from netpoll import status as nt
-from netpoll.backends import sockets
+from netpoll.backends import addresses, sockets
 from netpoll.backends.queues import BLOCKED, DONE, EXHAUSTED, MOVED
 from netpoll.backends.selectors.streams import send
 from netpoll.backends.selectors.tries import fail, unblock
@@ -105,7 +105,7 @@ def prepare_connect(engine: SelectorsEngine, operation: Operation, channel: Chan
     operation._queue = channel.writing
     operation._call = sock.connect_ex
     operation._perform = connect
-    operation._native = None
+    operation._native = engine
     operation._begin = engine.start_connect
     sockets.check_connect(operation)
 
@@ -117,6 +117,11 @@ def connect(operation: Operation) -> int:
     if code == errno.ECONNABORTED:
         # Linux: the socket's last connect failed, which this call cleared away (CON-07)
         code = operation._call(operation._address)
+    if code == errno.EAGAIN and operation.handle.family == addresses.UNIX:
+        # there is no room in the listener's queue (Linux), and the socket is as it was
+        operation._native.pause(operation, sockets.FULL_QUEUE_PAUSE)
+        channel.refuse(nt.STATUS_INVALID_CONNECTION)
+        return BLOCKED
     if code in CONNECTING:
         # transfers are refused meanwhile, as on Windows (CON-09)
         channel.reading.refusal = channel.writing.refusal = nt.STATUS_INVALID_CONNECTION
@@ -155,4 +160,5 @@ def _connected(operation: Operation, channel: Channel, code: int) -> int:
     operation._socket_flags = DONTWAIT | NOSIGNAL
     operation._call = operation.handle.send
     operation._perform = send
+    operation._native = None
     return send(operation)

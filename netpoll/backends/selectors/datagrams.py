@@ -12,7 +12,14 @@ from netpoll import status as nt
 from netpoll.backends import datagrams
 from netpoll.backends.queues import BLOCKED, DONE
 from netpoll.backends.selectors.tries import HAS_MSG, fail, unblock
-from netpoll.backends.sockets import DONTWAIT, INTERNET, MSG_TRUNC, NOSIGNAL, association_of
+from netpoll.backends.sockets import (
+    DONTWAIT,
+    FULL_QUEUE_PAUSE,
+    INTERNET,
+    MSG_TRUNC,
+    NOSIGNAL,
+    association_of,
+)
 from netpoll.operations.flags import MSG_PARTIAL
 
 if TYPE_CHECKING:
@@ -132,7 +139,7 @@ def send(engine: SelectorsEngine, operation: Operation) -> int:
             operation.transferred = _transmit(operation)
         except BlockingIOError:
             if not datagrams.is_told_of_room(operation):
-                engine.pause(operation, datagrams.FULL_QUEUE_PAUSE)
+                engine.pause(operation, FULL_QUEUE_PAUSE)
             return BLOCKED
         except OSError as error:
             verdict = datagrams.whose(operation, error.errno or errno.EIO)

@@ -208,8 +208,16 @@ class SelectorsEngine(Engine):
             operation._final = nt.STATUS_INVALID_HANDLE
             return True
         operation.transferred = 0
-        self._watch(channel, channel.interest | operation._socket_flags)
         channel.polls = (*channel.polls, operation)
+        try:
+            self._watch(channel, channel.interest | operation._socket_flags)
+        except PermissionError:  # epoll takes nothing that is always ready, such as /dev/null
+            polls.on_ready(channel, operation._socket_flags, self._finished)
+            self.wake()
+            return False
+        except BaseException:
+            channel.forget_poll(operation)
+            raise
         self._direct.pop(channel.fd, None)
         return False
 
@@ -253,7 +261,7 @@ class SelectorsEngine(Engine):
             channel.writing.ready = True
             operation._perform = connect
             self.refuse(channel, 0)
-        elif channel.first_receives and operation in channel.first_receives:
+        elif channel.first_receives and channel.waits_for_data(operation):
             self._end_first_receive(operation)
 
     def pending(self, association: Association) -> list[Operation]:
@@ -306,7 +314,7 @@ class SelectorsEngine(Engine):
         operation._address = None
         operation._queue = listener.reading
         operation._perform = accept
-        listener.first_receives.remove(operation)
+        listener.forget_first_receive(operation)
 
     # -- scarcity ----------------------------------------------------------------------------------
 
