@@ -14,7 +14,7 @@ from __future__ import annotations
 import abc
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from netpoll import status as nt
 from netpoll.errors import PortClosed
@@ -139,11 +139,17 @@ class Backend(abc.ABC):
 
     __slots__ = ()
     name: str
+    progresses_alone: ClassVar[bool] = False
+    """Whether operations go on although no thread waits for them: the kernel works on them."""
 
     @abc.abstractmethod
     def associate(self, handle: Any, key: Any, skip_on_success: bool) -> None:
         """Bind `handle` and `key` to the port, for the life of the handle (ASSOC-01, 04, 05). Again
         for the same handle: add `skip_on_success`, which Windows allows later too (MODE-01)."""
+
+    @abc.abstractmethod
+    def association(self, handle: Any) -> Association | None:
+        """The record of a handle that the port knows, associated with it or not."""
 
     @abc.abstractmethod
     def prepare(self, operation: AnyOverlapped) -> None:
@@ -231,9 +237,18 @@ class Backend(abc.ABC):
         whether it has."""
 
     @abc.abstractmethod
-    def run_until(self, finished: Callable[[], bool], timeout: float | None) -> bool:
+    def run_until(
+        self,
+        finished: Callable[[], bool],
+        timeout: float | None,
+        alert: Callable[[Callable[[], object] | None], object] | None = None,
+    ) -> bool:
         """As `wait_for`, until `finished()`, which the end of an operation with a routine of this
-        thread makes true."""
+        thread makes true.
+
+        :param alert: is given what has `finished()` looked at again, for any thread to call, and
+            `None` when the wait is over. A backend whose operations progress by themselves has none
+        """
 
     @abc.abstractmethod
     def flush(self) -> None:

@@ -192,10 +192,15 @@ class PacketQueue(Backend):
         return not limit or sum(thread.is_alive() for thread in self._running) < limit
 
     def give_place_up(self, thread: threading.Thread) -> None:
-        """`thread` has turned to another port."""
+        """`thread` has turned to another port, or waits for something else."""
         with self._lock:
             self._running.discard(thread)
             self._distribute()
+
+    def take_place_back(self, thread: threading.Thread) -> None:
+        """That wait is over: `thread` runs, even if that is one too many for a while (PORT-06)."""
+        with self._lock:
+            self._running.add(thread)
 
 
 def _completion(operation: AnyOverlapped) -> Completion:

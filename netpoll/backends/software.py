@@ -68,6 +68,10 @@ class SoftwarePort(Starts):
             association.skip_on_success = skip_on_success
             association.associated = True
 
+    def association(self, handle: Any) -> Association | None:
+        with self._lock:
+            return self._known(handle)
+
     def _look_up(self, handle: Any) -> Association:
         """The record of `handle`, made on first sight."""
         fd = handle.fileno()

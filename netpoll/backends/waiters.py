@@ -8,6 +8,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from netpoll.backends.routines import RoutineQueue
     from netpoll.overlapped import Completion, Overlapped
 
@@ -39,7 +41,10 @@ class Limited(Protocol):
     """A port that counts the threads that run."""
 
     def give_place_up(self, thread: threading.Thread) -> None:
-        """`thread` has turned to another port."""
+        """`thread` has turned to another port, or waits for something else."""
+
+    def take_place_back(self, thread: threading.Thread) -> None:
+        """That wait is over: `thread` runs, even if that is one too many for a while."""
 
 
 class Places(threading.local):
@@ -59,6 +64,23 @@ class Places(threading.local):
         if other is not None and other is not port:
             self.port = None
             other.give_place_up(threading.current_thread())
+
+    @contextlib.contextmanager
+    def free(self) -> Generator[None]:
+        """The thread waits for something that is no packet: its place is another's meanwhile
+        (PORT-06)."""
+        port, self.port = self.port, None
+        if port is None:
+            yield
+            return
+        thread = threading.current_thread()
+        port.give_place_up(thread)
+        try:
+            yield
+        finally:
+            if self.port is None:  # no routine that ran in the wait has turned to another port
+                self.port = port
+                port.take_place_back(thread)
 
 
 places: Places = Places()

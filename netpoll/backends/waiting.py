@@ -216,16 +216,25 @@ class Waiting(PacketQueue):
         # the engine may know of its end already, in a start that another thread has made
         return self.run_until(lambda: operation.done, timeout)
 
-    def run_until(self, finished: Callable[[], object], timeout: float | None) -> bool:
+    def run_until(
+        self,
+        finished: Callable[[], object],
+        timeout: float | None,
+        alert: Callable[[Callable[[], object] | None], object] | None = None,
+    ) -> bool:
         with self._lock:
             if self._closed:
                 return bool(finished())
             me = Waiter()
             self._bystanders.append(me)
             try:
+                if alert is not None:
+                    alert(lambda: self._alert(me))
                 deadline = None if timeout is None else time.monotonic() + timeout
                 self._drive(me, finished, deadline)
             finally:
+                if alert is not None:
+                    alert(None)
                 self._bystanders.remove(me)
             return bool(finished())
 
@@ -321,8 +330,8 @@ class Waiting(PacketQueue):
             self._wake(waiter)
 
     def _alert(self, waiter: Waiter) -> None:
-        """A routine of the waiter's thread is due. Called with the lock of another port, or of
-        none, so it must not look at who polls: wake both ways."""
+        """A routine of the waiter's thread is due, or what it waits for has happened. Called with
+        the lock of another port, or of none, so it must not look at who polls: wake both ways."""
         waiter.wake()
         self._engine.interrupt()
 

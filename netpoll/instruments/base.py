@@ -16,7 +16,7 @@ from netpoll.overlapped import Overlapped
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from netpoll.backends.base import Capability, Inflight
+    from netpoll.backends.base import Association, Capability, Inflight
     from netpoll.overlapped import Completion
 
     Operation = Overlapped[Any]
@@ -176,6 +176,9 @@ class Observed(Backend):
     def associate(self, handle: Any, key: Any, skip_on_success: bool) -> None:
         self._backend.associate(handle, key, skip_on_success)
 
+    def association(self, handle: Any) -> Association | None:
+        return self._backend.association(handle)
+
     def prepare(self, operation: Operation) -> None:
         self._backend.prepare(operation)
 
@@ -194,8 +197,17 @@ class Observed(Backend):
     def wait_for(self, operation: Operation, timeout: float | None) -> bool:
         return self._backend.wait_for(operation, timeout)
 
-    def run_until(self, finished: Callable[[], bool], timeout: float | None) -> bool:
-        return self._backend.run_until(finished, timeout)
+    @property
+    def progresses_alone(self) -> bool:  # type: ignore[override]
+        return self._backend.progresses_alone
+
+    def run_until(
+        self,
+        finished: Callable[[], bool],
+        timeout: float | None,
+        alert: Callable[[Callable[[], object] | None], object] | None = None,
+    ) -> bool:
+        return self._backend.run_until(finished, timeout, alert)
 
     def flush(self) -> None:
         self._backend.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from netpoll.testing.accepted import CLOSED_HERE, RESET
 from netpoll.testing.attempts import INVALID, NO_SOCKET, attempt, winerror
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.pairs import has_ipv6, receive_exactly, reset, wait_readable
+from netpoll.testing.waiting import DEADLINE
 
 if TYPE_CHECKING:
     from netpoll import Completion, CompletionPort
@@ -377,3 +379,28 @@ def test_listener_and_connection_have_their_own_lives(port: CompletionPort, net:
     client.sendall(b"still here")
     completion = take(port)
     assert (completion.key, completion.result()) == ("connection", b"still here")
+
+
+@pytest.mark.statement("OVL-05", "ASSOC-16", "ACC-08")
+@pytest.mark.parametrize("size", [0, 8], ids=["connection", "data"])
+def test_an_accept_has_its_result_when_its_event_is_set(
+    port: CompletionPort, net: Loopback, size: int
+) -> None:
+    listener = net.listener()
+    port.associate(listener, "listener")
+    event, buffer = threading.Event(), bytearray(size)
+    operation = port.accept(
+        listener, receive=buffer if size else None, overlapped=Overlapped(event=event)
+    )
+    client = client_of(net, listener)
+    if size:
+        client.sendall(b"data")
+    assert operation.wait(DEADLINE)
+    assert event.is_set()
+    sock, address = operation.result()
+    assert address == client.getsockname()
+    assert buffer[:4] == (b"data" if size else b"")
+    completion = take(port)
+    assert completion.overlapped is operation
+    assert completion.result() == (sock, address)
+    assert connection(net, completion) is sock

@@ -474,6 +474,12 @@ def test_a_batch_is_in_queue_order_and_no_larger_than_asked(port: CompletionPort
 
 
 @pytest.mark.statement("PORT-21")
+def test_a_batch_may_be_as_large_as_a_number(port: CompletionPort) -> None:
+    port.post(key="queued")
+    assert keys(port.get_many(1 << 31)) == ["queued"]
+
+
+@pytest.mark.statement("PORT-21")
 def test_a_batch_does_not_wait_to_fill(port: CompletionPort) -> None:
     port.post(key="queued")
     assert keys(port.get_many(64)) == ["queued"]  # would never return if it waited to fill

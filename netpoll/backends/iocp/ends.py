@@ -50,20 +50,32 @@ class Ends(Waiting):
         if operation.event is not None:
             operation.event.set()
 
+    def _watch_event(self, operation: Operation) -> None:
+        native: Native = operation._native
+        assert native.event is not None
+        self._watcher.when_set(native.address, native.event, lambda: self._on_event(operation))
+
     def _on_event(self, operation: Operation) -> None:
-        """Windows has set the operation's event (OVL-05, OVL-17). In the watcher's thread."""
+        """Windows has set the operation's event (OVL-05, OVL-17). In the thread of the watcher, or
+        in one that looks for the end."""
         with self._lock:
             native: Native = operation._native
             if operation.done or self._table.get(native.address) is not operation:
                 return
             overlapped = native.overlapped
+            if overlapped.Internal == nt.STATUS_PENDING:
+                # what the watcher has seen was the end before this start
+                self._watch_event(operation)
+                return
             operation.transferred = overlapped.InternalHigh
             status = overlapped.Internal & 0xFFFFFFFF
             if operation.packet and operation._association.associated:
-                # its packet is still to come; an accept's result is made of that
+                # its packet is still to come
                 operation._final = status_seen(native, status)
-                if native.finish is not None and native.accepting is None:
+                if native.finish is not None:
                     operation._final = native.finish(operation, operation._final)
+                if self._is_to_accept_again(operation, operation._final):
+                    return  # by its packet
                 operation.done = True
             else:
                 self._settle(operation, status)

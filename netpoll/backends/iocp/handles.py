@@ -19,7 +19,7 @@ from netpoll.backends.iocp import constants as win
 from netpoll.backends.iocp.library import INVALID_HANDLE_VALUE, NULL, ffi
 from netpoll.backends.iocp.library import handle as as_handle
 from netpoll.errors import PortClosed
-from netpoll.handles import OnlyPolled
+from netpoll.handles import OnlyPolled, number_of
 
 if TYPE_CHECKING:
     from netpoll.backends.iocp.functions import Handle
@@ -107,6 +107,11 @@ class Handles(Backend):
                 sock.skip_on_success = bool(
                     self._kernel32.SetFileCompletionNotificationModes(win_handle, modes)
                 )
+
+    def association(self, handle: Any) -> Association | None:
+        with self._lock:
+            sock = self._sockets.get(number_of(handle))
+        return sock if sock is not None and sock.handle() is handle else None
 
     def _bind(self, win_handle: Handle, number: int) -> None:
         if self._kernel32.CreateIoCompletionPort(win_handle, self._port, number, 0) == NULL:

@@ -82,6 +82,10 @@ class PacketQueue(Handles):
         to post. With the lock held; whether it had not ended yet."""
 
     @abstractmethod
+    def _watch_event(self, operation: Operation) -> None:
+        """Notice when Windows sets the event of an operation that has just been started."""
+
+    @abstractmethod
     def _end_special(self, operation: Operation) -> None:
         """The packet of one that is not plain was taken: tell whoever else is to know."""
 
@@ -136,14 +140,17 @@ class PacketQueue(Handles):
         if status:
             status = status_seen(native, status)
         if native.finish is not None:
+            accepts = operation.opcode in ACCEPTS
             if operation.opcode is Opcode.RECV_POOLED:
                 settled = pooled.settle(operation, status, key == FED_KEY)
                 if settled is None:
                     return
                 status, transferred = settled, operation.transferred
+            elif accepts and native.accepting is None:
+                status = operation._final  # made when its event was set (OVL-05)
             else:
                 status = native.finish(operation, status)
-            if operation.opcode in ACCEPTS and self._accept_again(operation, status):
+            if accepts and self._accept_again(operation, status):
                 return
         completion: Completion
         if status:
@@ -170,19 +177,25 @@ class PacketQueue(Handles):
 
     def _accept_again(self, operation: Operation, status: int) -> bool:
         """A client went away before it was accepted: not the program's business (ACC-12)."""
-        native: Native = operation._native
-        gone = status in CLIENT_GONE and not native.cause and not self._closed
-        if not gone or operation._view is not None:
+        if not self._is_to_accept_again(operation, status):
             return False
+        native: Native = operation._native
+        operation._final = nt.STATUS_PENDING
         self._table[native.address] = operation
         native.starts.append(None)
         number = operation.handle.fileno()  # the one to use, see IocpPort.detach()
         code = native.begin(operation, number) if number >= 0 else win.WSAENOTSOCK
         native.starts.pop()
         if code in (0, win.ERROR_IO_PENDING):
+            if native.event is not None:
+                self._watch_event(operation)
             return True
         self._table.pop(native.address, None)
         return False
+
+    def _is_to_accept_again(self, operation: Operation, status: int) -> bool:
+        gone = status in CLIENT_GONE and not operation._native.cause and not self._closed
+        return gone and operation._view is None and operation.opcode in ACCEPTS
 
 
 def status_seen(native: Native, status: int) -> int:

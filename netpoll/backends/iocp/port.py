@@ -51,6 +51,7 @@ class IocpPort(Starts):
     # slots in every layer: CPython's fast way to attributes in a dict ends with the 30th
     __slots__ = ()
     name = "iocp"
+    progresses_alone = True
 
     def __init__(
         self, concurrency: int, max_inflight: int | None, *, library: Library | None = None

@@ -192,6 +192,14 @@ class Starts(Ends):
             operation._since = time.monotonic()
             native.cause = 0
             self._table[native.address] = operation
+            native.starts.append(None)
+        try:
+            self._start_prepared(operation)
+        finally:
+            native.starts.pop()
+
+    def _start_prepared(self, operation: Operation) -> None:
+        native: Native = operation._native
         if operation.routine is not None:
             operation._routines = routines.current()
             operation._routines.expect(self)
@@ -210,14 +218,11 @@ class Starts(Ends):
         deadline = 0.0
         if operation._timeout is not None:
             deadline = operation._deadline = operation._since + operation._timeout
-        native.starts.append(None)
         try:
             # the one to use, see IocpPort.detach()
             number = operation.handle.fileno() if native.known else 0
             code = native.begin(operation, number) if number >= 0 else win.WSAENOTSOCK
-            native.starts.pop()
         except BaseException:
-            native.starts.pop()
             self._withdraw_unless_started(operation)
             raise
         if code != win.ERROR_IO_PENDING and (code or operation._skips):
@@ -225,7 +230,7 @@ class Starts(Ends):
             if operation._skips:
                 return
         if native.event is not None:
-            self._watcher.when_set(native.address, native.event, lambda: self._on_event(operation))
+            self._watch_event(operation)
         if operation._timeout is not None:
             self._watcher.at(deadline, operation)
 

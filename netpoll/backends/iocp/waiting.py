@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from abc import abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from netpoll.backends.iocp.library import Library
+    from netpoll.backends.iocp.native import Native
     from netpoll.overlapped import Completion, Overlapped
 
     Operation = Overlapped[Any]
@@ -31,6 +33,8 @@ SLICE: Final = 0.1
 nothing but `signal.set_wakeup_fd`, which belongs to the program, tells of it."""
 LONGEST_WAIT: Final = 86400.0
 """Seconds; a wait takes milliseconds in a DWORD. The loop around it goes on."""
+MOST_AT_ONCE: Final = 1 << 16
+"""Packets; the array for them is kept for as long as the thread lives."""
 BETWEEN_LOOKS: Final = 0.02
 """Seconds between two looks for an end that may not wake who waits for it."""
 
@@ -69,9 +73,14 @@ class Waiting(PacketQueue):
         self._freed = False
         """Whether closing leaves it to the last thread here to close the kernel's port."""
 
+    @abstractmethod
+    def _on_event(self, operation: Operation) -> None:
+        """Windows has set the operation's event (OVL-05, OVL-17)."""
+
     # -- for packets -------------------------------------------------------------------------------
 
     def dequeue(self, limit: int, timeout: float | None, alertable: bool) -> list[Completion]:
+        limit = min(limit, MOST_AT_ONCE)
         with self._lock:
             self._check_open()
             self._waits += 1
@@ -196,8 +205,14 @@ class Waiting(PacketQueue):
     def _has_ended(self, operation: Operation) -> bool:
         if operation.done or self._closed:
             return True
+        native: Native = operation._native
         if operation.routine is not None:
-            return bool(operation._native.overlapped.Internal != nt.STATUS_PENDING)
+            return bool(native.overlapped.Internal != nt.STATUS_PENDING)
+        if native.event is not None and not native.starts:
+            # who only looks is not to wait until the watcher's thread has its turn
+            if self._kernel32.WaitForSingleObject(native.event, 0) == win.WAIT_OBJECT_0:
+                self._on_event(operation)
+            return operation.done
         return False
 
     def _look_for_packet(self, operation: Operation, left: float) -> None:
@@ -216,7 +231,12 @@ class Waiting(PacketQueue):
         finally:
             self._leave()
 
-    def run_until(self, finished: Callable[[], bool], timeout: float | None) -> bool:
+    def run_until(
+        self,
+        finished: Callable[[], bool],
+        timeout: float | None,
+        alert: Callable[[Callable[[], object] | None], object] | None = None,
+    ) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not finished():
             left = SLICE if deadline is None else max(0.0, deadline - time.monotonic())
