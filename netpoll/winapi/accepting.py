@@ -12,18 +12,19 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from netpoll import PortClosed
 from netpoll import status as nt
 from netpoll.backends import addresses
 from netpoll.buffers import pin
+from netpoll.handles import claim
 from netpoll.winapi.constants import (
     FALSE,
-    FILE_SKIP_COMPLETION_PORT_ON_SUCCESS,
     NULL,
     TRUE,
 )
 from netpoll.winapi.errors import WSASetLastError
-from netpoll.winapi.handles import closesocket, is_socket, known
-from netpoll.winapi.overlapped import OVERLAPPED
+from netpoll.winapi.handles import association_of, closesocket, is_socket, known
+from netpoll.winapi.overlapped import LONGEST, OVERLAPPED, first_bytes
 from netpoll.winapi.sockets import WSAEFAULT, WSAEINVAL, is_bound
 from netpoll.winapi.starts import WSAENOTSOCK, start
 
@@ -56,19 +57,18 @@ def AcceptEx(
         ended at once; (FALSE, 0) with another code if it failed (ACC-01 to ACC-04)
     :raises ValueError: the buffer is too short for what was said of it
     """
-    lengths = dwReceiveDataLength, dwLocalAddressLength, dwRemoteAddressLength
-    code = _refusal(sListenSocket, sAcceptSocket, lpOutputBuffer, lengths[2], lpOverlapped)
+    lengths = (
+        dwReceiveDataLength & 0xFFFFFFFF,
+        dwLocalAddressLength & 0xFFFFFFFF,
+        dwRemoteAddressLength & 0xFFFFFFFF,
+    )
+    code = _refusal(sListenSocket, sAcceptSocket, lpOutputBuffer, lengths, lpOverlapped)
     if code:
         WSASetLastError(code)
         return FALSE, 0
     assert lpOverlapped is not None
     assert lpOutputBuffer is not None
-    area = pin(lpOutputBuffer, writable=True)
-    assert isinstance(area, memoryview)
-    if len(area) < sum(lengths):
-        raise ValueError(
-            f"lpOutputBuffer has {len(area)} bytes, fewer than data and addresses: {lengths}"
-        )
+    area = first_bytes(lpOutputBuffer, sum(lengths), writable=True)
     acceptance = _Acceptance(sListenSocket, sAcceptSocket, area, lengths)
     code, moved = start(sListenSocket, lpOverlapped, acceptance.begin, conclude=acceptance.conclude)
     if code:
@@ -78,7 +78,11 @@ def AcceptEx(
 
 
 def _refusal(
-    listener: object, acceptor: object, buffer: object, remote_length: int, overlapped: object
+    listener: object,
+    acceptor: object,
+    buffer: object,
+    lengths: tuple[int, int, int],
+    overlapped: object,
 ) -> int:
     """Why the call fails at once: a code, or 0."""
     if not isinstance(overlapped, OVERLAPPED):
@@ -87,7 +91,7 @@ def _refusal(
     if not is_socket(listener) or not is_socket(acceptor):
         return WSAENOTSOCK
     assert isinstance(acceptor, socket.socket)
-    if buffer is None or not remote_length:
+    if buffer is None or not lengths[2] or sum(lengths) > LONGEST:
         return WSAEFAULT
     used = is_bound(acceptor) or known(acceptor).accepting_now() is not None
     return WSAEINVAL if used or acceptor.type != socket.SOCK_STREAM else 0
@@ -116,20 +120,17 @@ class _Acceptance:
     def conclude(self, operation: Operation) -> None:
         """The end has been seen: the accept socket becomes the connection."""
         accepted: tuple[socket.socket, Any] | None = operation._value
-        assert operation.outcome is not None
-        record = known(self._acceptor)
-        if operation.outcome[0]:
-            record.accepting = None
-        elif accepted is not None:
-            operation._value = None
-            record.accepting = None
+        operation._value = None
+        known(self._acceptor).accepting = None
+        if accepted is None:
+            return  # it has failed
+        try:
             if not self._write_addresses(accepted[0], accepted[1]):
-                accepted[0].close()
                 operation.outcome = nt.STATUS_BUFFER_TOO_SMALL, 0  # ACC-06
-            elif self._acceptor.fileno() < 0:
-                accepted[0].close()  # the program did not wait for it (ACC-10)
-            else:
+            elif self._acceptor.fileno() >= 0:  # else the program did not wait for it (ACC-10)
                 self._adopt(accepted[0])
+        finally:
+            accepted[0].close()
 
     def _write_addresses(self, sock: socket.socket, peer: Any) -> bool:
         """Whether there is room for them."""
@@ -147,14 +148,22 @@ class _Acceptance:
         acceptor = self._acceptor
         record = known(acceptor)
         family, kind, protocol = sock.family, sock.type, sock.proto
+        port, association = association_of(acceptor)
         closesocket(acceptor)
         # the same object once more, with the connection in it
         socket.socket.__init__(acceptor, family, kind, protocol, fileno=sock.detach())
         record.needs_context = weakref.ref(self._listener)
         record.connected_at = time.monotonic()
-        if record.port is not None:
-            skip = bool(record.modes & FILE_SKIP_COMPLETION_PORT_ON_SUCCESS)
-            record.port.associate(acceptor, record.key, skip_on_success=skip)
+        if association is not None:
+            assert port is not None
+            try:
+                key, skip = association.key, association.skip_on_success
+                port.associate(acceptor, key, skip_on_success=skip)
+            except PortClosed:
+                association = None
+        if port is not None and association is None:
+            with claim(acceptor, port):
+                pass  # an association outlives its port (ASSOC-04)
 
 
 def GetAcceptExSockaddrs(

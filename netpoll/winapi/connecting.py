@@ -7,11 +7,10 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
-from netpoll.buffers import pin
 from netpoll.winapi.constants import FALSE, TRUE
 from netpoll.winapi.errors import WSASetLastError
 from netpoll.winapi.handles import is_socket, known
-from netpoll.winapi.overlapped import OVERLAPPED
+from netpoll.winapi.overlapped import OVERLAPPED, first_bytes
 from netpoll.winapi.sockets import WSAEINVAL, is_bound
 from netpoll.winapi.starts import WSAENOTSOCK, start
 
@@ -46,16 +45,18 @@ def ConnectEx(
         WSASetLastError(code)
         return FALSE, 0
     assert lpOverlapped is not None
-    data = None
-    if lpSendBuffer is not None:
-        view = pin(lpSendBuffer, writable=False)
-        assert isinstance(view, memoryview)
-        if len(view) < dwSendDataLength:
-            raise ValueError(f"lpSendBuffer has {len(view)} bytes, not {dwSendDataLength}")
-        data = view[:dwSendDataLength] if dwSendDataLength else None
+    record = known(s)
 
     def begin(port: CompletionPort, operation: Operation) -> object:
-        return port.connect(s, name, data=data, overlapped=operation)
+        data = None
+        if lpSendBuffer is not None and dwSendDataLength:
+            data = first_bytes(lpSendBuffer, dwSendDataLength, writable=False)
+        before, record.needs_context = record.needs_context, weakref.ref(s)
+        try:
+            return port.connect(s, name, data=data, overlapped=operation)
+        except BaseException:
+            record.needs_context = before
+            raise
 
     code, moved = start(s, lpOverlapped, begin, conclude=_conclude)
     if code:
@@ -77,8 +78,11 @@ def _refusal(sock: object, overlapped: object) -> int:
 
 
 def _conclude(operation: Operation) -> None:
+    """The mark is as old as the start, and taken away by SO_UPDATE_CONNECT_CONTEXT, which may have
+    been before this; a socket that was not connected has none."""
     assert operation.outcome is not None
+    record = known(operation.handle)
     if operation.outcome[0] == nt.STATUS_SUCCESS:
-        record = known(operation.handle)
-        record.needs_context = record.needs_context or weakref.ref(operation.handle)
         record.connected_at = record.connected_at or time.monotonic()
+    elif record.needs_context is not None and record.needs_context() is operation.handle:
+        record.needs_context = None

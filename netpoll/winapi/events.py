@@ -9,6 +9,8 @@ from netpoll.winapi import constants as c
 from netpoll.winapi.errors import SetLastError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from netpoll.winapi.overlapped import Operation
 
 changed: threading.Condition = threading.Condition()
@@ -24,12 +26,20 @@ class Event:
         self.signalled: bool = signalled
         self.closed: bool = False
         self._operations: list[Operation] = []
+        self._watchers: list[Callable[[], object]] = []
 
     def set(self) -> None:
         """Signal it."""
         with changed:
             self.signalled = True
-            changed.notify_all()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Have those look again who wait for it, with or without letting a port progress. With the
+        lock held: who waits no more is not called any more."""
+        changed.notify_all()
+        for wake in self._watchers:
+            wake()
 
     def clear(self) -> None:
         """Make it non-signalled."""
@@ -40,6 +50,12 @@ class Event:
         """`operation` will set it. Whoever waits for it lets that one progress (EMU-11)."""
         with changed:
             self._operations = [*self.pending(), operation]
+
+    def started(self) -> None:
+        """An operation that it expects is under way: who waits already has another port to look
+        after."""
+        with changed:
+            self._tell()
 
     def pending(self) -> list[Operation]:
         """The operations that will set it."""
@@ -52,10 +68,27 @@ class Event:
 
 
 class Tagged:
-    """An event whose operation queues no packet (ASSOC-15)."""
+    """An event whose operation queues no packet (ASSOC-15). Everywhere else it is the event:
+    Windows does not look at the lowest bits of a handle."""
 
     def __init__(self, event: Event) -> None:
         self.event: Event = event
+
+
+def watch(events: Sequence[Event]) -> Callable[[Callable[[], object] | None], None]:
+    """What `Backend.run_until` takes as `alert`: the events wake who waits there."""
+    watching: list[Callable[[], object]] = []
+
+    def alert(wake: Callable[[], object] | None) -> None:
+        with changed:
+            for event in events:
+                if wake is None:
+                    event._watchers.remove(watching[0])
+                else:
+                    event._watchers.append(wake)
+            watching[:] = [] if wake is None else [wake]
+
+    return alert
 
 
 def CreateEvent(
@@ -72,27 +105,30 @@ def WSACreateEvent() -> Event:
     return Event(manual_reset=True, signalled=False)
 
 
-def SetEvent(hEvent: Event) -> int:
+def SetEvent(hEvent: Event | Tagged) -> int:
     """Signal it; TRUE."""
-    if not is_open(hEvent):
+    event = opened(hEvent)
+    if event is None:
         return c.FALSE
-    hEvent.set()
+    event.set()
     return c.TRUE
 
 
-def ResetEvent(hEvent: Event) -> int:
+def ResetEvent(hEvent: Event | Tagged) -> int:
     """Make it non-signalled; TRUE."""
-    if not is_open(hEvent):
+    event = opened(hEvent)
+    if event is None:
         return c.FALSE
-    hEvent.clear()
+    event.clear()
     return c.TRUE
 
 
-def WSACloseEvent(hEvent: Event) -> int:
+def WSACloseEvent(hEvent: Event | Tagged) -> int:
     """Close an event; whether it was open."""
-    if not is_open(hEvent):
+    event = opened(hEvent)
+    if event is None:
         return c.FALSE
-    hEvent.closed = True
+    event.closed = True
     return c.TRUE
 
 
@@ -100,9 +136,15 @@ WSASetEvent = SetEvent
 WSAResetEvent = ResetEvent
 
 
-def is_open(event: object) -> bool:
-    """Whether it is an event that has not been closed; the last error says if not."""
-    if isinstance(event, Event) and not event.closed:
-        return True
-    SetLastError(c.WSA_INVALID_HANDLE)
-    return False
+def event_of(handle: object) -> Event | None:
+    """The event that a handle is of, if it is one's and that has not been closed."""
+    event = handle.event if isinstance(handle, Tagged) else handle
+    return event if isinstance(event, Event) and not event.closed else None
+
+
+def opened(handle: object) -> Event | None:
+    """As `event_of`; the last error says if there is none."""
+    event = event_of(handle)
+    if event is None:
+        SetLastError(c.WSA_INVALID_HANDLE)
+    return event

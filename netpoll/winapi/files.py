@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
-from netpoll.buffers import pin
+from netpoll.handles import number_of
 from netpoll.winapi.constants import (
     FALSE,
     SD_SEND,
@@ -17,7 +18,8 @@ from netpoll.winapi.constants import (
 )
 from netpoll.winapi.errors import WSASetLastError
 from netpoll.winapi.handles import WSAENOTSOCK, is_socket
-from netpoll.winapi.sockets import WSAEINVAL, shutdown
+from netpoll.winapi.overlapped import first_bytes
+from netpoll.winapi.sockets import WSAEINVAL
 from netpoll.winapi.starts import block, start
 
 if TYPE_CHECKING:
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from netpoll import CompletionPort
-    from netpoll.winapi.overlapped import OVERLAPPED, Conclude, Operation
+    from netpoll.winapi.overlapped import OVERLAPPED, Operation
     from netpoll.winapi.starts import Start
 
+IGNORED: Final = TF_WRITE_BEHIND | 16 | 32
+"""Flags that make no difference here; the last two are TF_USE_SYSTEM_THREAD and
+TF_USE_KERNEL_APC."""
 WSAEOPNOTSUPP: Final = nt.winsock_error(nt.STATUS_NOT_SUPPORTED)
 
 
@@ -57,52 +62,45 @@ def TransmitFile(
     :param hFile: a file of Python's, open for reading; NULL for the buffers alone (TXF-01)
     :param nNumberOfBytesToWrite: 0 is all of it
     :param nNumberOfBytesPerSend: not looked at
-    :param dwFlags: TF_DISCONNECT ends the stream behind it; TF_WRITE_BEHIND changes nothing
-    :return: TRUE; or FALSE, with WSA_IO_PENDING when the end is to come
+    :param dwFlags: TF_DISCONNECT has the end of the stream go out behind it; TF_WRITE_BEHIND and
+        the flags that name a thread (16, 32) change nothing
+    :return: TRUE; or FALSE, with WSA_IO_PENDING when the end is to come; 10038 for a closed file
     """
     code = 0 if is_socket(hSocket) else WSAENOTSOCK
-    if dwFlags & ~(TF_DISCONNECT | TF_REUSE_SOCKET | TF_WRITE_BEHIND):
+    if dwFlags & ~(TF_DISCONNECT | TF_REUSE_SOCKET | IGNORED):
         code = code or WSAEINVAL
     if dwFlags & TF_REUSE_SOCKET:  # TXF-04
         code = code or (WSAEOPNOTSUPP if dwFlags & TF_DISCONNECT else WSAEINVAL)
+    if hFile is not None and not (hasattr(hFile, "fileno") and number_of(hFile) >= 0):
+        code = code or WSAENOTSOCK
     if code:
         WSASetLastError(code)
         return FALSE
     buffers = lpTransmitBuffers or TRANSMIT_FILE_BUFFERS()
-    head = _first(buffers.Head, buffers.HeadLength)
-    tail = _first(buffers.Tail, buffers.TailLength)
-    if lpOverlapped is not None:
-        offset = lpOverlapped.Offset | lpOverlapped.OffsetHigh << 32
-    else:
-        offset = 0 if hFile is None else hFile.tell()
-    count = None if hFile is None else nNumberOfBytesToWrite or None
 
-    def begin(port: CompletionPort, operation: Operation) -> object:
-        return port.sendfile(
+    def begin(port: CompletionPort, operation: Operation) -> None:
+        if hFile is None:
+            offset = 0
+        elif lpOverlapped is None:
+            offset = hFile.tell()
+        else:
+            low, high = lpOverlapped.Offset, lpOverlapped.OffsetHigh
+            offset = low & 0xFFFFFFFF | (high & 0xFFFFFFFF) << 32
+        port.sendfile(
             hSocket,
             hFile,
-            offset=0 if hFile is None else offset,
-            count=count,
-            head=head,
-            tail=tail,
+            offset=offset,
+            count=None if hFile is None else nNumberOfBytesToWrite & 0xFFFFFFFF or None,
+            head=first_bytes(buffers.Head, buffers.HeadLength, writable=False),
+            tail=first_bytes(buffers.Tail, buffers.TailLength, writable=False),
             overlapped=operation,
         )
+        if dwFlags & TF_DISCONNECT:
+            # what is started has its own end: the connection may be gone, or closed, already
+            with contextlib.suppress(OSError):
+                port.shutdown(hSocket, SD_SEND)
 
-    def disconnect(operation: Operation) -> None:
-        if operation.outcome is not None and not operation.outcome[0]:
-            shutdown(hSocket, SD_SEND)
-
-    return _run(hSocket, lpOverlapped, begin, disconnect if dwFlags & TF_DISCONNECT else None)
-
-
-def _first(buffer: Buffer | None, length: int) -> Buffer:
-    if buffer is None:
-        return b""
-    view = pin(buffer, writable=False)
-    assert isinstance(view, memoryview)
-    if len(view) < length:
-        raise ValueError(f"a buffer of {len(view)} bytes is shorter than {length}")
-    return view[:length]
+    return _run(hSocket, lpOverlapped, begin)
 
 
 def DisconnectEx(
@@ -125,17 +123,12 @@ def DisconnectEx(
     def begin(port: CompletionPort, operation: Operation) -> object:
         return port.disconnect(hSocket, reuse=bool(dwFlags), overlapped=operation)
 
-    return _run(hSocket, lpOverlapped, begin, None)
+    return _run(hSocket, lpOverlapped, begin)
 
 
-def _run(
-    sock: socket.socket, overlapped: OVERLAPPED | None, begin: Start, conclude: Conclude | None
-) -> int:
+def _run(sock: socket.socket, overlapped: OVERLAPPED | None, begin: Start) -> int:
     """A call that answers with a BOOL and nothing else."""
-    if overlapped is None:
-        code, _ = block(sock, begin, conclude)
-    else:
-        code, _ = start(sock, overlapped, begin, conclude=conclude)
+    code, _ = block(sock, begin) if overlapped is None else start(sock, overlapped, begin)
     if code:
         WSASetLastError(code)
     return FALSE if code else TRUE

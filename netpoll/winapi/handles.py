@@ -9,18 +9,22 @@ of this module's own, which nobody takes packets from: they end by event, by rou
 from __future__ import annotations
 
 import atexit
+import contextlib
 import socket
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import CompletionPort, handles
 from netpoll import status as nt
+from netpoll.backends.sockets import INTERNET, SocketAssociation
 from netpoll.winapi.constants import FALSE, SOCKET_ERROR, TRUE
 from netpoll.winapi.errors import SetLastError, WSASetLastError, winsock_code
-from netpoll.winapi.events import Event
+from netpoll.winapi.events import Event, Tagged, event_of
 
 if TYPE_CHECKING:
+    from netpoll.backends.base import Association, Backend
     from netpoll.winapi.overlapped import Operation
 
 HANDLE = CompletionPort
@@ -39,18 +43,18 @@ class Known:
     __slots__ = (
         "accepting",
         "connected_at",
-        "key",
         "last",
         "modes",
         "needs_context",
         "overlapped",
         "port",
+        "told_by",
     )
 
     def __init__(self) -> None:
         self.port: CompletionPort | None = None
-        """The one it was associated with by CreateIoCompletionPort."""
-        self.key: Any = None
+        """The one it was associated with by CreateIoCompletionPort, which lives as long as this
+        (PORT-20)."""
         self.modes: int = 0
         """SetFileCompletionNotificationModes."""
         self.overlapped: bool = True
@@ -64,6 +68,9 @@ class Known:
         self.last: weakref.ref[Operation] | None = None
         """What was started on it last: the handle is signalled when that has ended (OVL-18)."""
         self.connected_at: float | None = None
+        self.told_by: weakref.ref[CompletionPort] | None = None
+        """The port that started its last operation: there it is told of unreachable ports, or
+        not, as on Windows."""
 
     def accepting_now(self) -> Operation | None:
         """The AcceptEx that it waits in, whose end has not been seen."""
@@ -94,6 +101,14 @@ def port_of(sock: socket.socket) -> CompletionPort:
     return handles.port_of(sock) or portless()
 
 
+def association_of(sock: socket.socket) -> tuple[CompletionPort | None, Association | None]:
+    """The port of a socket, by whatever name it was associated with that, and what that has noted
+    of it, while it is open."""
+    port = handles.port_of(sock)
+    association = None if port is None else port._backend.association(sock)
+    return port, association if association is not None and association.associated else None
+
+
 def portless() -> CompletionPort:
     """The port for what has none."""
     global _portless
@@ -101,6 +116,34 @@ def portless() -> CompletionPort:
         if _portless is None:
             _portless = CompletionPort()
         return _portless
+
+
+def starting_port(sock: socket.socket) -> CompletionPort:
+    """`port_of`, for a start.
+
+    On Windows every UDP socket is told of unreachable ports until somebody says otherwise (UDP-05,
+    UDP-06); other systems tell connected ones, and have to be asked for the rest.
+    """
+    port = port_of(sock)
+    record = known(sock)
+    if record.told_by is not None and record.told_by() is port:
+        return port
+    record.told_by = weakref.ref(port)
+    if sys.platform != "win32" and sock.type == socket.SOCK_DGRAM and sock.family in INTERNET:
+        ports = (port, _portless)
+        told = [each._backend.association(sock) for each in ports if each is not None]
+        asked = [each.reports for each in told if isinstance(each, SocketAssociation)]
+        wanted = next((each for each in asked if each is not None), True)
+        with contextlib.suppress(OSError):  # this system tells connected ones only
+            port.report_unreachable(sock, wanted)
+    return port
+
+
+def unattended() -> list[Backend]:
+    """Where operations without a port are pending, which nobody takes packets from."""
+    with _lock:
+        port = _portless
+    return [port._backend] if port is not None and port.inflight() else []
 
 
 @atexit.register
@@ -143,8 +186,11 @@ def CloseHandle(hObject: Any) -> int:
     elif isinstance(hObject, CompletionPort):
         was_open = hObject._is_open
         hObject.close()
-    elif isinstance(hObject, Event):
-        was_open, hObject.closed = not hObject.closed, True
+    elif isinstance(hObject, (Event, Tagged)):
+        event = event_of(hObject)
+        was_open = event is not None
+        if event is not None:
+            event.closed = True
     else:
         was_open = False
     if not was_open:

@@ -63,10 +63,10 @@ def WSARecvFrom(
         return *answer(WSAENOTSOCK, 0), lpFlags
     if lpBuffers is None or not dwBufferCount:
         return *answer(WSAEINVAL, 0), lpFlags
-    views = views_of(lpBuffers, dwBufferCount, writable=True)
     routine = in_c(lpCompletionRoutine)
 
     def begin(port: CompletionPort, operation: Operation) -> object:
+        views = views_of(lpBuffers, dwBufferCount, writable=True)
         return port.recvfrom_into(s, views, flags=lpFlags, overlapped=operation, routine=routine)
 
     def conclude(operation: Operation) -> None:
@@ -78,7 +78,7 @@ def WSARecvFrom(
 
 def WSASendTo(
     s: socket.socket,
-    lpBuffers: WSABUF | Sequence[WSABUF],
+    lpBuffers: WSABUF | Sequence[WSABUF] | None,
     dwBufferCount: int,
     dwFlags: int,
     lpTo: Any,
@@ -93,10 +93,10 @@ def WSASendTo(
     """
     if not is_socket(s):
         return answer(WSAENOTSOCK, 0)
-    views = views_of(lpBuffers, dwBufferCount, writable=False) if dwBufferCount else b""
     routine = in_c(lpCompletionRoutine)
 
     def begin(port: CompletionPort, operation: Operation) -> object:
+        views = views_of(lpBuffers, dwBufferCount, writable=False) if dwBufferCount else b""
         if lpTo is None:
             return port.send(s, views, flags=dwFlags, overlapped=operation, routine=routine)
         return port.sendto(s, views, lpTo, flags=dwFlags, overlapped=operation, routine=routine)
@@ -118,11 +118,14 @@ def WSARecvMsg(
         return answer(WSAENOTSOCK, 0)
     if lpMsg.lpBuffers is None or not lpMsg.dwBufferCount:
         return answer(WSAEINVAL, 0)
-    views = views_of(lpMsg.lpBuffers, lpMsg.dwBufferCount, writable=True)
-    room, flags = lpMsg.ControlLength, lpMsg.dwFlags
+    count, buffers, room, flags = (
+        *(lpMsg.dwBufferCount, lpMsg.lpBuffers),
+        *(lpMsg.ControlLength, lpMsg.dwFlags),
+    )
     routine = in_c(lpCompletionRoutine)
 
     def begin(port: CompletionPort, operation: Operation) -> object:
+        views = views_of(buffers, count, writable=True)
         return port.recvmsg_into(s, views, room, flags=flags, overlapped=operation, routine=routine)
 
     def conclude(operation: Operation) -> None:
@@ -151,11 +154,11 @@ def WSASendMsg(
     if not is_socket(s):
         return answer(WSAENOTSOCK, 0)
     count, buffers = lpMsg.dwBufferCount, lpMsg.lpBuffers
-    views = views_of(buffers, count, writable=False) if count and buffers is not None else b""
     control, name = lpMsg.Control, lpMsg.name
     routine = in_c(lpCompletionRoutine)
 
     def begin(port: CompletionPort, operation: Operation) -> object:
+        views = views_of(buffers, count, writable=False) if count and buffers is not None else b""
         return port.sendmsg(
             s, views, control, name, flags=dwFlags, overlapped=operation, routine=routine
         )

@@ -13,7 +13,7 @@ from netpoll import Overlapped
 from netpoll import status as nt
 from netpoll.winapi import constants as c
 from netpoll.winapi.errors import SetLastError, win32_code
-from netpoll.winapi.handles import ERROR_INVALID_HANDLE, is_socket, known, port_of
+from netpoll.winapi.handles import ERROR_INVALID_HANDLE, association_of, is_socket, known, port_of
 from netpoll.winapi.overlapped import OVERLAPPED, OVERLAPPED_ENTRY, Operation, see_end
 from netpoll.winapi.starts import routines_ran
 from netpoll.winapi.waits import SLICE, progress_routines, seconds
@@ -39,15 +39,15 @@ def CreateIoCompletionPort(
         socket that has a port already (ASSOC-01) or cannot have one (ASSOC-02), 6 for a closed one
         (ASSOC-03)
     """
-    port = ExistingCompletionPort
-    if FileHandle == c.INVALID_HANDLE_VALUE and port is not None:  # PORT-02
+    existing: Any = ExistingCompletionPort or c.NULL  # 0 is NULL in C
+    if FileHandle == c.INVALID_HANDLE_VALUE and existing is not None:  # PORT-02
         SetLastError(ERROR_INVALID_PARAMETER)
         return c.NULL
-    if port is not None and not port._is_open:
+    if existing is not None and not (isinstance(existing, Port) and existing._is_open):
         SetLastError(ERROR_INVALID_HANDLE)
         return c.NULL
     try:
-        port = port or Port(concurrency=NumberOfConcurrentThreads)
+        port = existing or Port(concurrency=NumberOfConcurrentThreads & 0xFFFFFFFF)
     except OSError as error:
         SetLastError(win32_code(error))
         return c.NULL
@@ -56,7 +56,7 @@ def CreateIoCompletionPort(
     code = _associate(FileHandle, port, CompletionKey)
     if code:
         SetLastError(code)
-        if port is not ExistingCompletionPort:
+        if port is not existing:
             port.close()
         return c.NULL
     return port
@@ -76,7 +76,7 @@ def _associate(handle: Any, port: Port, key: Any) -> int:
         port.associate(handle, key, skip_on_success=skip)
     except OSError as error:
         return win32_code(error)
-    record.port, record.key = port, key
+    record.port = port
     return 0
 
 
@@ -96,9 +96,10 @@ def SetFileCompletionNotificationModes(FileHandle: Any, Flags: int) -> int:
         return c.FALSE
     added = Flags & ~record.modes
     record.modes |= Flags
-    if added & c.FILE_SKIP_COMPLETION_PORT_ON_SUCCESS and record.port is not None:
+    port, association = association_of(FileHandle)
+    if added & c.FILE_SKIP_COMPLETION_PORT_ON_SUCCESS and port is not None and association:
         try:
-            record.port._backend.associate(FileHandle, record.key, True)
+            port._backend.associate(FileHandle, association.key, True)
         except OSError as error:
             SetLastError(win32_code(error))
             return c.FALSE
@@ -137,7 +138,8 @@ def GetQueuedCompletionStatusEx(
     :return: (TRUE, the packets), also when all of the operations have failed (PORT-23); or FALSE,
         with 258 on timeout, 192 when completion routines ran instead (PORT-24), 735 or 6
     """
-    if ulCount < 1:
+    ulCount &= 0xFFFFFFFF
+    if not ulCount:
         SetLastError(ERROR_INVALID_PARAMETER)
         return c.FALSE, []
     taken, code = _dequeue(CompletionPort, ulCount, dwMilliseconds, alertable=bool(fAlertable))
@@ -233,12 +235,14 @@ def CancelIoEx(hFile: socket.socket, lpOverlapped: OVERLAPPED | None) -> int:
     return c.TRUE
 
 
-def _cancel(sock: socket.socket, overlapped: OVERLAPPED | None) -> bool:
+def _cancel(sock: socket.socket, overlapped: Any) -> bool:
     try:
         if overlapped is None:
             return port_of(sock).cancel(sock)
     except OSError:
         return False  # the port is closed, and everything on it has ended
+    if not isinstance(overlapped, OVERLAPPED):
+        return False
     operation = overlapped._operation
     return operation is not None and operation.handle is sock and operation.cancel()
 

@@ -9,11 +9,13 @@ from netpoll.winapi.constants import FALSE, TRUE, WSA_INVALID_HANDLE
 from netpoll.winapi.errors import SetLastError, WSASetLastError
 from netpoll.winapi.handles import WSAENOTSOCK, is_socket
 from netpoll.winapi.overlapped import OVERLAPPED, refresh, see_end
+from netpoll.winapi.waits import wait_for
 
 if TYPE_CHECKING:
     import socket
 
 ERROR_IO_INCOMPLETE: Final = nt.winsock_error(nt.STATUS_PENDING)
+WSAEFAULT: Final = nt.winsock_error(nt.STATUS_ACCESS_VIOLATION)
 
 
 def GetOverlappedResult(hFile: Any, lpOverlapped: OVERLAPPED, bWait: int) -> tuple[int, int]:
@@ -25,7 +27,7 @@ def GetOverlappedResult(hFile: Any, lpOverlapped: OVERLAPPED, bWait: int) -> tup
     """
     operation = refresh(lpOverlapped)
     if operation is not None and bWait:
-        operation.wait()
+        wait_for(operation)
         see_end(operation)
     status = lpOverlapped.Internal
     if status == nt.STATUS_PENDING:
@@ -38,24 +40,27 @@ def GetOverlappedResult(hFile: Any, lpOverlapped: OVERLAPPED, bWait: int) -> tup
 
 
 def WSAGetOverlappedResult(
-    s: socket.socket, lpOverlapped: OVERLAPPED, fWait: int
+    s: socket.socket, lpOverlapped: OVERLAPPED | None, fWait: int
 ) -> tuple[int, int, int]:
     """How an operation has ended, in Winsock's numbers.
 
     :param fWait: wait for that; only with an event in the OVERLAPPED, else it is WSA_INVALID_HANDLE
         (OVL-14)
     :return: (TRUE, bytes transferred, flags); or FALSE: WSA_IO_INCOMPLETE while it is pending,
-        10038 for what is no socket (OVL-11), else what it failed with (OVL-12)
+        10038 for what is no socket (OVL-11), 10014 for NULL, else what it failed with (OVL-12)
     """
     if not is_socket(s):
         WSASetLastError(WSAENOTSOCK)
+        return FALSE, 0, 0
+    if lpOverlapped is None:
+        WSASetLastError(WSAEFAULT)
         return FALSE, 0, 0
     operation = refresh(lpOverlapped)
     if operation is not None and fWait:
         if operation.event is None:
             WSASetLastError(WSA_INVALID_HANDLE)
             return FALSE, 0, 0
-        operation.wait()
+        wait_for(operation)
         see_end(operation)
     status = lpOverlapped.Internal
     if status == nt.STATUS_PENDING:

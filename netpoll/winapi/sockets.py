@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import socket as _socket
 import sys
 import time
 from typing import Any, Final
 
-from netpoll import handles
+from netpoll import PortClosed
 from netpoll import status as nt
 from netpoll.backends import addresses
 from netpoll.winapi import constants as c
@@ -18,6 +20,7 @@ from netpoll.winapi.handles import (
     forget_portless,
     is_socket,
     known,
+    port_of,
 )
 
 SOCKET = _socket.socket
@@ -29,6 +32,18 @@ WSAENOTCONN: Final = nt.winsock_error(nt.STATUS_INVALID_CONNECTION)
 WSANOTINITIALISED: Final = 10093
 NEVER: Final = 0xFFFFFFFF
 """SO_CONNECT_TIME of a socket that is not connected."""
+
+_NO_SUCH_SOCKET: Final = {
+    getattr(errno, name): code
+    for name, code in (
+        ("EINVAL", 10044),  # a type that does not exist
+        ("ESOCKTNOSUPPORT", 10044),
+        ("EPROTONOSUPPORT", 10043),
+        ("EAFNOSUPPORT", 10047),
+    )
+    if hasattr(errno, name)
+}
+"""What POSIX says of a socket that cannot be made, in Winsock's words."""
 
 _started = 0
 
@@ -83,7 +98,7 @@ def WSASocket(
     try:
         sock = _socket.socket(af, type, protocol)
     except OSError as error:
-        WSASetLastError(winsock_code(error))
+        WSASetLastError(_NO_SUCH_SOCKET.get(error.errno or 0) or winsock_code(error))
         return INVALID_SOCKET
     known(sock).overlapped = bool(dwFlags & c.WSA_FLAG_OVERLAPPED)
     return sock
@@ -99,7 +114,9 @@ def bind(s: SOCKET, name: Any, namelen: int = 0) -> int:
 
 
 def listen(s: SOCKET, backlog: int) -> int:
-    """Listen for connections: 0, or SOCKET_ERROR."""
+    """Listen for connections: 0, or SOCKET_ERROR, 10022 for a socket that is not bound."""
+    if is_socket(s) and not is_bound(s):
+        return _fail(WSAEINVAL)
     return _do(s, lambda: s.listen(backlog))
 
 
@@ -177,12 +194,20 @@ def setsockopt(s: SOCKET, level: int, optname: int, optval: Any, optlen: int = 0
 
 def _update_context(sock: SOCKET, wanted: Any) -> int:
     record = known(sock)
-    if record.needs_context is None:
-        return 0 if is_connected(sock) else _fail(WSAENOTCONN)
-    if not isinstance(wanted, SOCKET):
-        return _fail(WSAEFAULT)
-    if wanted is not record.needs_context():
-        return _fail(WSAEINVAL)
+    if record.needs_context is not None:
+        if not isinstance(wanted, SOCKET):
+            return _fail(WSAEFAULT)
+        if wanted is not record.needs_context():
+            return _fail(WSAEINVAL)
+        if wanted is not sock:
+            record.needs_context = None
+            return 0
+        if sys.platform == "win32":
+            # the core does so when the packet is taken, which may be later
+            with contextlib.suppress(OSError):  # is_connected() tells
+                sock.setsockopt(c.SOL_SOCKET, c.SO_UPDATE_CONNECT_CONTEXT, None, 0)
+    if not is_connected(sock):  # not yet, while its ConnectEx is pending (CON-09)
+        return _fail(WSAENOTCONN)
     record.needs_context = None
     return 0
 
@@ -235,5 +260,15 @@ def shutdown(s: SOCKET, how: int) -> int:
         return _fail(WSAENOTCONN)
     if how not in (c.SD_RECEIVE, c.SD_SEND, c.SD_BOTH):
         return _fail(WSAEINVAL)
-    port = handles.port_of(s)
-    return _do(s, lambda: s.shutdown(how) if port is None else port.shutdown(s, how))
+    return _do(s, lambda: _shut(s, how))
+
+
+def _shut(sock: SOCKET, how: int) -> None:
+    """Also without a port it is the core's business: it knows what is pending, and what is to be
+    refused from now on. The system's own wakes receives, and overtakes sends."""
+    patience = sock.gettimeout()
+    try:
+        port_of(sock).shutdown(sock, how)
+    except PortClosed:  # where nothing is pending any more
+        sock.shutdown(how)
+    sock.settimeout(patience)  # which is what a program that uses Python's calls as well has set

@@ -7,9 +7,10 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
+from netpoll.winapi import constants as c
 from netpoll.winapi.errors import winsock_code
-from netpoll.winapi.events import Tagged
-from netpoll.winapi.handles import known, port_of
+from netpoll.winapi.events import Event, Tagged, event_of
+from netpoll.winapi.handles import known, starting_port
 from netpoll.winapi.overlapped import OVERLAPPED, Operation, refresh, see_end
 from netpoll.winapi.waits import wait_alertably
 
@@ -51,23 +52,29 @@ def start(
             f"this {type(overlapped).__name__} is in use ({under_way!r}): see its completion "
             f"first, or have one for each operation (OVL-06)"
         )
+    if routine is None and overlapped.hEvent and event_of(overlapped.hEvent) is None:
+        return c.WSA_INVALID_HANDLE, 0
     operation = Operation(overlapped, conclude)
-    before = overlapped.Internal
+    record = known(sock)
+    before = overlapped.Internal, record.last
     # the packet may be taken by another thread before this one is back (PORT-29)
     overlapped._operation = operation
     overlapped.Internal = nt.STATUS_PENDING
-    _tell_event(operation, overlapped, routine)
-    record = known(sock)
     record.last = weakref.ref(operation)
     try:
-        begin(port_of(sock), operation)
+        _tell_event(operation, overlapped, routine)
+        if not record.overlapped and operation.event is None:
+            _tell(operation, Event(manual_reset=True, signalled=False))
+        begin(starting_port(sock), operation)
     except BaseException as error:
         operation.done = True  # nobody is to wait for it
         overlapped._operation = None
-        overlapped.Internal = before
+        overlapped.Internal, record.last = before
         if isinstance(error, OSError):
             return winsock_code(error), 0
         raise
+    if isinstance(operation.event, Event):
+        operation.event.started()
     if not record.overlapped:  # XFER-06
         wait_alertably(operation)
         status, moved = see_end(operation)
@@ -88,9 +95,13 @@ def _tell_event(
     if isinstance(event, Tagged):
         operation.packet = False
         event = event.event
-    if event is not None:
-        operation.event = event
-        event.expect(operation)
+    if event:
+        _tell(operation, event)
+
+
+def _tell(operation: Operation, event: Event) -> None:
+    operation.event = event
+    event.expect(operation)
 
 
 def in_c(routine: CompletionRoutine | None) -> Callable[..., object] | None:
@@ -114,8 +125,9 @@ def block(sock: socket.socket, begin: Start, conclude: Conclude | None = None) -
     """
     operation = Operation(OVERLAPPED(), conclude)
     operation.packet = False
+    _tell(operation, Event(manual_reset=True, signalled=False))
     try:
-        begin(port_of(sock), operation)
+        begin(starting_port(sock), operation)
     except OSError as error:
         return winsock_code(error), 0
     wait_alertably(operation)

@@ -39,10 +39,10 @@ def WSARecv(
         return *answer(WSAENOTSOCK, 0), lpFlags
     if lpBuffers is None or not dwBufferCount:  # XFER-09
         return *answer(WSAEINVAL, 0), lpFlags
-    views = views_of(lpBuffers, dwBufferCount, writable=True)
     routine = in_c(lpCompletionRoutine)
 
     def begin(port: CompletionPort, operation: Operation) -> object:
+        views = views_of(lpBuffers, dwBufferCount, writable=True)
         return port.recv_into(s, views, flags=lpFlags, overlapped=operation, routine=routine)
 
     return *transfer(s, begin, lpOverlapped, lpCompletionRoutine), lpFlags
@@ -50,7 +50,7 @@ def WSARecv(
 
 def WSASend(
     s: socket.socket,
-    lpBuffers: WSABUF | Sequence[WSABUF],
+    lpBuffers: WSABUF | Sequence[WSABUF] | None,
     dwBufferCount: int,
     dwFlags: int = 0,
     lpOverlapped: OVERLAPPED | None = NULL,
@@ -62,10 +62,10 @@ def WSASend(
     """
     if not is_socket(s):
         return answer(WSAENOTSOCK, 0)
-    views = views_of(lpBuffers, dwBufferCount, writable=False) if dwBufferCount else b""
     routine = in_c(lpCompletionRoutine)
 
     def begin(port: CompletionPort, operation: Operation) -> object:
+        views = views_of(lpBuffers, dwBufferCount, writable=False) if dwBufferCount else b""
         return port.send(s, views, flags=dwFlags, overlapped=operation, routine=routine)
 
     return transfer(s, begin, lpOverlapped, lpCompletionRoutine)

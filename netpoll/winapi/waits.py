@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-import netpoll
 from netpoll.backends import routines
+from netpoll.backends.waiters import places
 from netpoll.winapi import constants as c
 from netpoll.winapi.errors import SetLastError
-from netpoll.winapi.events import Event, changed, is_open
-from netpoll.winapi.handles import is_socket, known
+from netpoll.winapi.events import Event, Tagged, changed, opened, watch
+from netpoll.winapi.handles import is_socket, known, unattended
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from netpoll.backends.base import Backend
+    from netpoll.backends.routines import RoutineQueue
     from netpoll.winapi.overlapped import Operation
 
 SLICE: Final = 0.02
-"""Seconds: a wait for events lets their operations go on for that long, and then looks again."""
+"""Seconds: where several ports have to be looked after, each has its turn for that long."""
+IDLE: Final = 0.5
+"""Seconds that a thread waits at a time where no port has to be looked after. Ctrl-C does not end
+such a wait on Windows."""
 
 
 def WSAWaitForMultipleEvents(
     cEvents: int,
-    lphEvents: Sequence[Event],
+    lphEvents: Sequence[Event | Tagged],
     fWaitAll: int,
     dwTimeout: int,
     fAlertable: int,
@@ -35,23 +40,25 @@ def WSAWaitForMultipleEvents(
     :return: WSA_WAIT_EVENT_0 and the index of the event; WSA_WAIT_TIMEOUT; WSA_WAIT_IO_COMPLETION
         when routines ran; or WSA_WAIT_FAILED
     """
-    events = lphEvents[:cEvents]
-    if not 0 < cEvents <= c.WSA_MAXIMUM_WAIT_EVENTS or len(events) < cEvents:
+    handles = lphEvents[:cEvents]
+    if not 0 < cEvents <= c.WSA_MAXIMUM_WAIT_EVENTS or len(handles) < cEvents:
         SetLastError(c.WSA_INVALID_PARAMETER)
         return c.WSA_WAIT_FAILED
-    if not all(map(is_open, events)):
+    events = [event for each in handles if (event := opened(each)) is not None]
+    if len(events) < cEvents:
         return c.WSA_WAIT_FAILED
-    timeout = seconds(dwTimeout)
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
-    looked = False
-    while (index := _take(events, bool(fWaitAll))) is None:
-        left = deadline - time.monotonic()
-        if left <= 0 and looked:
-            return c.WSA_WAIT_TIMEOUT
-        looked = True
-        if _progress(events, max(0.0, min(left, SLICE)), bool(fAlertable)):
-            return c.WSA_WAIT_IO_COMPLETION
-    return c.WSA_WAIT_EVENT_0 + index
+    taken: list[int] = []
+
+    def take() -> bool:
+        index = None if taken else _take(events, bool(fWaitAll))
+        if index is not None:
+            taken.append(index)
+        return bool(taken)
+
+    ran = pause(take, seconds(dwTimeout), events, alertable=bool(fAlertable))
+    if taken:
+        return c.WSA_WAIT_EVENT_0 + taken[0]
+    return c.WSA_WAIT_IO_COMPLETION if ran else c.WSA_WAIT_TIMEOUT
 
 
 def _take(events: Sequence[Event], every: bool) -> int | None:
@@ -65,57 +72,132 @@ def _take(events: Sequence[Event], every: bool) -> int | None:
         return 0 if every else events.index(signalled[0])
 
 
-def _progress(events: Sequence[Event], left: float, alertable: bool) -> bool:
-    """Let what the events wait for go on, for a moment; whether routines ran."""
-    pending = [operation for event in events for operation in event.pending()]
-    if alertable:
-        for operation in pending:
-            operation.wait(0)
-        return netpoll.sleep(left)
-    if pending:
-        for operation in pending[1:]:
-            operation.wait(0)
-        pending[0].wait(left)
-    else:
-        with changed:
-            if not any(event.signalled for event in events):
-                changed.wait(left)
-    return False
-
-
 def WaitForSingleObject(hHandle: Any, dwMilliseconds: int) -> int:
     """Wait for an event, or for what was started last on a socket without a port and without an
     event (OVL-18).
 
     :return: WAIT_OBJECT_0, WAIT_TIMEOUT or WAIT_FAILED
     """
-    if isinstance(hHandle, Event):
+    if isinstance(hHandle, (Event, Tagged)):
         return WSAWaitForMultipleEvents(1, [hHandle], c.FALSE, dwMilliseconds, c.FALSE)
-    if not isinstance(hHandle, socket.socket) or not is_socket(hHandle):
+    if not is_socket(hHandle):
         SetLastError(c.WSA_INVALID_HANDLE)
         return c.WAIT_FAILED
     record = known(hHandle)
     if record.last is None or record.modes & c.FILE_SKIP_SET_EVENT_ON_HANDLE:  # MODE-07
-        netpoll.sleep(seconds(dwMilliseconds), alertable=False)
+        pause(_never, seconds(dwMilliseconds), alertable=False)
         return c.WAIT_TIMEOUT
     last = record.last()
-    ended = last is None or last.wait(seconds(dwMilliseconds))
+    ended = last is None or wait_for(last, seconds(dwMilliseconds))
     return c.WAIT_OBJECT_0 if ended else c.WAIT_TIMEOUT
 
 
 def SleepEx(dwMilliseconds: int, bAlertable: int) -> int:
-    """Sleep; alertable, until completion routines of this thread have run.
+    """Sleep; alertable, until completion routines of this thread have run. Operations without a
+    port go on meanwhile.
 
     :return: WAIT_IO_COMPLETION if routines ran, else 0
     """
-    ran = netpoll.sleep(seconds(dwMilliseconds), alertable=bool(bAlertable))
+    ran = pause(_never, seconds(dwMilliseconds), alertable=bool(bAlertable))
     return c.WAIT_IO_COMPLETION if ran else 0
 
 
+def _never() -> bool:
+    return False
+
+
+def wait_for(operation: Operation, timeout: float | None = None) -> bool:
+    """Wait for the end of an operation; not alertable (OVL-13). Whether it has ended."""
+    if operation.wait(0):
+        return True
+    with places.free():
+        return operation.wait(timeout)
+
+
 def wait_alertably(operation: Operation) -> None:
-    """The wait of a call that blocks: routines of this thread run in it (APC-05)."""
-    while not operation.wait(SLICE if routines.current().backends() else None):
-        netpoll.sleep(0)
+    """The wait of a call that blocks: routines of this thread run in it (APC-05), but not if it
+    has its end already.
+
+    :param operation: has an event
+    """
+    if operation.wait(0):
+        return
+    event = operation.event
+    assert isinstance(event, Event)
+    while pause(lambda: operation.done, None, [event], alertable=True):
+        pass
+
+
+# -- how a thread waits ----------------------------------------------------------------------------
+
+
+def pause(
+    finished: Callable[[], bool],
+    timeout: float | None,
+    events: Sequence[Event] = (),
+    *,
+    alertable: bool,
+) -> bool:
+    """Wait until `finished()`, which one of `events` makes true, or until routines of this thread
+    have run. The thread's place on a port with a concurrency limit is another's meanwhile
+    (PORT-06).
+
+    :param timeout: seconds; `None` is forever. What is to be seen at once is seen with 0, too
+    :return: whether routines ran
+    """
+    if finished():
+        return False
+    queue = routines.current()
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    looked = False
+    with places.free() if timeout != 0 else contextlib.nullcontext():
+        while not finished():
+            if alertable and queue.run():
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0 and looked:
+                return False
+            looked = True
+            _let_go_on(finished, max(0.0, left), events, queue if alertable else None)
+    return False
+
+
+def _let_go_on(
+    finished: Callable[[], bool], left: float, events: Sequence[Event], queue: RoutineQueue | None
+) -> None:
+    """Wait, and look after the ports meanwhile whose operations go on only while somebody does
+    (EMU-11): those of the operations that set the events, of those without a port, and of this
+    thread's routines."""
+    pending = _pending(events)
+    backends = [port._backend for each in pending if (port := each._port) is not None]
+    backends = _distinct([*backends, *unattended()])
+    driven = [each for each in backends if not each.progresses_alone]
+    if queue is not None:
+        driven = _distinct([*driven, *queue.backends()])
+
+    def enough() -> bool:
+        """Also when others are to set the events now, whose ports nobody looks after."""
+        due = queue is not None and queue.due
+        return finished() or due or not set(_pending(events)) <= set(pending)
+
+    if not driven:
+        with changed:
+            changed.wait_for(enough, min(left, IDLE))
+        return
+    alone = len(driven) == 1 and not driven[0].progresses_alone
+    turn = left if alone else min(left, SLICE)
+    for backend in driven:
+        backend.run_until(enough, None if turn == math.inf else turn, watch(events))
+
+
+def _pending(events: Sequence[Event]) -> list[Operation]:
+    """What is under way and will set one of them."""
+    expected = [operation for event in events for operation in event.pending()]
+    return [each for each in expected if each._port is not None]
+
+
+def _distinct(backends: list[Backend]) -> list[Backend]:
+    return list(dict.fromkeys(backends))
 
 
 def progress_routines() -> bool:

@@ -149,6 +149,50 @@ def test_reports_can_be_turned_off(port: CompletionPort, net: Loopback) -> None:
     assert take(port) == (w.TRUE, 4, "key", record)
 
 
+@pytest.mark.statement("UDP-05", "UDP-06")
+def test_reports_are_on_by_default(port: CompletionPort, net: Loopback) -> None:
+    if sys.platform not in ("linux", "win32"):
+        unsupported("this system tells connected sockets only of unreachable ports")
+    gone = net.bound(*UDP)
+    nobody = gone.getsockname()
+    gone.close()
+    with_port, alone = net.bound(*UDP), net.bound(*UDP)
+    w.CreateIoCompletionPort(with_port, port, "key", 0)
+    record, sending = w.OVERLAPPED(), w.OVERLAPPED()
+    record.hEvent, sending.hEvent = w.WSACreateEvent(), w.WSACreateEvent()
+    for near in (with_port, alone):
+        started(w.WSARecvFrom(near, w.WSABUF(4, bytearray(4)), 1, 0, w.SOCKADDR(), record))
+        started(w.WSASendTo(near, w.WSABUF(1, b"x"), 1, 0, nobody, 16, sending))
+        for each in (record, sending):
+            assert w.WaitForSingleObject(each.hEvent, MILLISECONDS) == w.WAIT_OBJECT_0
+        assert w.GetOverlappedResult(near, sending, w.FALSE) == (w.TRUE, 1)
+        assert w.GetOverlappedResult(near, record, w.FALSE) == (w.FALSE, 0)
+        assert w.GetLastError() == w.ERROR_PORT_UNREACHABLE == 1234
+    assert {take(port)[3] for _ in range(2)} == {record, sending}
+
+
+@pytest.mark.statement("UDP-06")
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_reports_that_were_turned_off_stay_off(
+    port: CompletionPort, net: Loopback, when: str
+) -> None:
+    near, gone = net.bound(*UDP), net.bound(*UDP)
+    nobody = gone.getsockname()
+    gone.close()
+    if when == "late":
+        w.CreateIoCompletionPort(near, port, "key", 0)
+    assert w.WSAIoctl(near, w.SIO_UDP_CONNRESET, w.FALSE) == (0, 0)
+    if when == "early":
+        w.CreateIoCompletionPort(near, port, "key", 0)
+    record, buffer = w.OVERLAPPED(), bytearray(4)
+    started(w.WSARecvFrom(near, w.WSABUF(4, buffer), 1, 0, w.SOCKADDR(), record))
+    for _ in range(3):
+        assert w.WSASendTo(near, w.WSABUF(1, b"x"), 1, 0, nobody, 16) == (0, 1)
+    net.bound(*UDP).sendto(b"data", near.getsockname())
+    assert take(port) == (w.TRUE, 4, "key", record)
+    assert buffer == b"data"
+
+
 # -- DisconnectEx ----------------------------------------------------------------------------------
 
 
