@@ -38,6 +38,24 @@ def pin(buffers: BufferList, *, writable: bool) -> Pinned:
     return _view(cast("Buffer", buffers), writable)
 
 
+def pin_one(buffer: Buffer, name: str, *, writable: bool) -> memoryview:
+    """As `pin`, where there is room for one buffer only.
+
+    :param name: what the buffer is, for the message
+    :raises TypeError: also for a sequence of buffers, even of one
+    """
+    pinned = pin(buffer, writable=writable)
+    if isinstance(pinned, list) or (isinstance(buffer, Sequence) and not _is_buffer(buffer)):
+        raise TypeError(f"{name} is one buffer, and not a sequence of them; join them first")
+    return pinned
+
+
+def copy(buffers: BufferList) -> memoryview:
+    """As `pin` of what is sent, but the bytes are taken here and now: all of them, as one view."""
+    pinned = pin(buffers, writable=False)
+    return memoryview(b"".join(pinned) if isinstance(pinned, list) else bytes(pinned))
+
+
 def _is_buffer(candidate: object) -> bool:
     """Bytes and arrays are sequences too."""
     if isinstance(candidate, (list, tuple)):

@@ -8,6 +8,8 @@ them in.
 """
 
 import io
+import reprlib
+from typing import Final
 
 
 class _Numbers:
@@ -32,3 +34,15 @@ class AlreadyAssociated(_Numbers, OSError):
 
 class UnsupportedOperation(_Numbers, io.UnsupportedOperation):
     """This backend, or this kind of handle, cannot do the operation (Win32 50, Winsock 10045)."""
+
+
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 100
+
+
+def shown(value: object) -> str:
+    """A wrong argument, for a message: its `repr()`, which may be of any length, cut short."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # a number with more digits than Python writes
+        return f"that {type(value).__name__}"

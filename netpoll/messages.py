@@ -9,6 +9,8 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from netpoll import buffers
+from netpoll.errors import shown
 from netpoll.finalizers import finalizer
 
 if TYPE_CHECKING:
@@ -80,16 +82,21 @@ def check_ancillary(ancillary: Iterable[tuple[int, int, Any]]) -> Ancillary:
     """A copy of what is to go out beside data.
 
     :raises TypeError: not a sequence of (level, type, bytes-like) triples
+    :raises ValueError: data that is not contiguous; a level or type that is no C int
     """
     try:
-        return [
-            (level.__index__(), kind.__index__(), memoryview(data).tobytes())
+        triples = [
+            (level.__index__(), kind.__index__(), memoryview(data))
             for level, kind, data in ancillary
         ]
     except (TypeError, ValueError, AttributeError):
         raise TypeError(
-            f"ancillary data is a sequence of (level, type, bytes-like) triples, not {ancillary!r}"
+            f"ancillary data is a sequence of (level, type, bytes-like) triples, "
+            f"not {shown(ancillary)}"
         ) from None
+    copied = [(level, kind, buffers.copy(data).tobytes()) for level, kind, data in triples]
+    pack(copied)
+    return copied
 
 
 def pack(ancillary: Ancillary) -> bytes:
@@ -103,7 +110,9 @@ def pack(ancillary: Ancillary) -> bytes:
             parts.append(HEADER.pack(HEADER.size + len(data), level, kind))
             parts.append(data + bytes(-len(data) % ALIGNMENT))
     except struct.error:
-        raise ValueError(f"a control message's level and type are C ints: {ancillary!r}") from None
+        raise ValueError(
+            f"a control message's level and type are C ints: {shown(ancillary)}"
+        ) from None
     return b"".join(parts)
 
 

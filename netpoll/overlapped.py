@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, SupportsIndex, TypeVar, cast
 
 from netpoll import status as nt
 from netpoll.buffers import Pinned, first, total
+from netpoll.errors import shown
 
 if TYPE_CHECKING:
     import socket
@@ -250,9 +251,11 @@ class Overlapped(Generic[T]):
     def _resize(self, size: int) -> None:
         """Work on the first `size` bytes of the buffers from the next start on."""
         pinned = self._pinned
+        if size.__class__ is not int:
+            size = _whole(size)
         if pinned is None or not 0 <= size <= total(pinned):
             room = "no buffers" if pinned is None else f"{total(pinned)} bytes of buffers"
-            raise ValueError(f"size {size} does not fit the operation, which has {room}")
+            raise ValueError(f"size {shown(size)} does not fit the operation, which has {room}")
         self._view = first(pinned, size)
         self._size = size
 
@@ -268,6 +271,16 @@ class Overlapped(Generic[T]):
         if self.handle is None:
             return f"<{name} {self.opcode} {state}>"
         return f"<{name} {self.opcode} {describe(self.handle)} {state} {self.transferred} bytes>"
+
+
+def _whole(size: object) -> int:
+    """What counts as an `int` without being one.
+
+    :raises ValueError: it does not
+    """
+    if isinstance(size, SupportsIndex) and not isinstance(size, bool):
+        return size.__index__()
+    raise ValueError(f"size is a number of bytes, not {shown(size)}")
 
 
 _VALUES: Final[dict[Opcode, Callable[[Overlapped[Any], int], Any]]] = {

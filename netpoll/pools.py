@@ -15,6 +15,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from netpoll.errors import shown
 from netpoll.finalizers import finalizer
 
 if TYPE_CHECKING:
@@ -263,8 +264,8 @@ class PooledBuffer:
 
 
 def _check(name: str, value: object) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is a number of 1 or more, not {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} is a number of 1 or more, not {shown(value)}")
 
 
 def anonymous(size: int) -> mmap.mmap:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import warnings
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from netpoll import backends, config, debugging
 from netpoll.finalizers import finalizer
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from netpoll.operations.starter import HasFileno
 
 T = TypeVar("T")
+MOST_POSTED: Final = 0xFFFFFFFF
+"""What a posted packet says it moved is a DWORD."""
 
 
 class CompletionPort(Operations):
@@ -258,8 +260,8 @@ class CompletionPort(Operations):
         :param transferred: 0 to 0xFFFFFFFF, a DWORD
         :param overlapped: anything; an `Overlapped` is not touched
         """
-        if not 0 <= transferred <= 0xFFFFFFFF:
-            raise ValueError(f"transferred is a DWORD, 0 to 0xFFFFFFFF, not {transferred}")
+        if transferred.__class__ is not int or not 0 <= transferred <= MOST_POSTED:
+            check_count("transferred, which is a DWORD,", transferred, 0, MOST_POSTED)
         completion = Completion()
         completion.key = key
         completion.overlapped = overlapped

@@ -8,6 +8,8 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from netpoll.errors import shown
+
 if TYPE_CHECKING:
     Address: TypeAlias = tuple[Any, ...]
 
@@ -43,52 +45,63 @@ def pack(family: int, address: Any) -> bytes:
     if family == UNIX:
         return _pack_path(address)
     host, port, flow, scope = _parts(family, address)
-    name, _, zone = host.partition("%")
+    name, scoped, zone = host.partition("%")
     try:
         raw = socket.inet_pton(family, name)
     except (OSError, ValueError):
         raise ValueError(
-            f"{host!r} is not a numeric address of this socket's family; look names up first "
+            f"{shown(host)} is not a numeric address of this socket's family; look names up first "
             f"(socket.getaddrinfo), because a look-up blocks"
         ) from None
     if family == socket.AF_INET:
-        if zone:
-            raise ValueError(f"an IPv4 address has no scope: {host!r}")
+        if scoped:
+            raise ValueError(f"an IPv4 address has no scope: {shown(host)}")
         return _INET.pack(family, port.to_bytes(2, "big"), raw)
-    if zone and not scope:
-        scope = _scope(zone)
+    if scoped:
+        scope = scope or _scope(zone)
     return _INET6.pack(family, port.to_bytes(2, "big"), flow.to_bytes(4, "big"), raw, scope)
 
 
-def check(family: int, address: Any) -> bytes:
+def check(family: int, address: Any) -> tuple[Any, bytes]:
     """Refuse a host name, whose look-up would block everybody, and what is no address at all.
 
-    :return: what `pack` makes of it; nothing where only the system knows the family
-
+    :return: the address as every `socket` reads it, and what `pack` makes of it; nothing where only
+        the system knows the family
     :raises ValueError: the host is not a numeric address of the family, a number does not fit, or
         the path of a Unix socket is too long
     :raises TypeError: not an address of this family at all
     """
-    return pack(family, address) if family in KNOWN else b""
+    if family not in KNOWN:
+        return address, b""
+    data = pack(family, address)
+    if family == socket.AF_INET6 and "%" in address[0]:
+        address = unpack(data)  # the system's own look-up takes a scope of some addresses only
+    return address, data
 
 
 def _parts(family: int, address: Any) -> tuple[str, int, int, int]:
     """Host, port, flow information and scope, of the right types and in range."""
     most = 2 if family == socket.AF_INET else 4
-    if not isinstance(address, (tuple, list)) or not 2 <= len(cast("list[Any]", address)) <= most:
+    # no list, which `socket` takes for no address either
+    parts = cast("Any", address if isinstance(address, tuple) else ())
+    if not 2 <= len(parts) <= most:
         form = "host and port" if most == 2 else "host, port and perhaps flow information and scope"
-        raise TypeError(f"an address is a tuple of {form}, not {address!r}")
-    host, *numbers = cast("list[Any]", address)
-    if not isinstance(host, str) or not all(isinstance(number, int) for number in numbers):
-        raise TypeError(f"an address is a tuple of host and port, not {address!r}")
+        raise TypeError(f"an address is a tuple of {form}, not {shown(cast('object', address))}")
+    host, *numbers = parts
+    if not isinstance(host, str) or not all(map(_is_number, numbers)):
+        raise TypeError(f"an address is a tuple of host and port, not {shown(parts)}")
     port, flow, scope = (*numbers, 0, 0)[:3]
     if not 0 <= port <= 65535:
-        raise ValueError(f"a port number is 0 to 65535, not {port}")
+        raise ValueError(f"a port number is 0 to 65535, not {shown(port)}")
     if not 0 <= flow <= MOST_FLOW:
-        raise ValueError(f"flow information is 0 to 1048575, not {flow}")
+        raise ValueError(f"flow information is 0 to 1048575, not {shown(flow)}")
     if not 0 <= scope <= 0xFFFFFFFF:
-        raise ValueError(f"a scope is the number of an interface, not {scope}")
+        raise ValueError(f"a scope is the number of an interface, not {shown(scope)}")
     return host, port, flow, scope
+
+
+def _is_number(part: object) -> bool:
+    return isinstance(part, int) and not isinstance(part, bool)
 
 
 def _scope(zone: str) -> int:
@@ -98,22 +111,22 @@ def _scope(zone: str) -> int:
     except (OSError, ValueError):
         number = -1
     if not 0 <= number <= 0xFFFFFFFF:
-        raise ValueError(f"there is no interface {zone!r}")
+        raise ValueError(f"there is no interface {shown(zone)}")
     return number
 
 
 def _pack_path(path: Any) -> bytes:
     if not isinstance(path, (str, bytes)):
-        raise TypeError(f"the address of a Unix socket is a path, str or bytes, not {path!r}")
+        raise TypeError(f"the address of a Unix socket is a path, str or bytes, not {shown(path)}")
     name = os.fsencode(path)
     if not name:
         raise ValueError("the address of a Unix socket is a path, which is never empty")
     if not name.startswith(b"\0"):
         if b"\0" in name:
-            raise ValueError(f"a Unix socket's path has no zero byte in it: {path!r}")
+            raise ValueError(f"a Unix socket's path has no zero byte in it: {shown(path)}")
         name += b"\0"
     if len(name) > PATH_ROOM:
-        raise ValueError(f"a Unix socket's path has {PATH_ROOM - 1} bytes at most: {path!r}")
+        raise ValueError(f"a Unix socket's path has {PATH_ROOM - 1} bytes at most: {shown(path)}")
     return struct.pack("=H", UNIX) + name
 
 

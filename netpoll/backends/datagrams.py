@@ -85,8 +85,7 @@ def redirect(operation: Operation, address: Any) -> bytes:
     """
     if operation.opcode not in (Opcode.SENDTO, Opcode.SENDMSG):
         raise ValueError(f"{operation!r} takes no address: only a sendto or a sendmsg does")
-    data = addresses.check(operation.handle.family, address)
-    operation._address = address
+    operation._address, data = addresses.check(operation.handle.family, address)
     return data
 
 

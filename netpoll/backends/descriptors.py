@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _os: Any = os
 """For names that Windows does not have."""
+LARGEST_OFFSET: Final = 2**63 - 1
 MOST_BYTES: Final = 0x7FFFF000
 """What one system call of Linux moves at most, however much there is."""
 
@@ -35,8 +36,18 @@ class FileState:
 
     def place(self, operation: Operation) -> int:
         """Where a start is to work: where it was told to, or behind the last that was not told
-        (EMU-35). That counts as done at once, so that several may be under way."""
+        (EMU-35). That counts as done at once, so that several may be under way.
+
+        :raises OSError: 87, it would go beyond the largest offset that there is
+        """
         offset: int | None = operation._address
+        if offset is not None and offset + operation._size > LARGEST_OFFSET:
+            # here, because not every system says so at the call
+            operation._final = nt.STATUS_INVALID_PARAMETER
+            raise nt.make_exception(
+                nt.STATUS_INVALID_PARAMETER,
+                message=f"{operation._size} bytes from {offset} on end beyond any file",
+            )
         if offset is None and self.has_offsets:
             with self._lock:
                 offset = self._position

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from netpoll.backends.descriptors import LARGEST_OFFSET
 from netpoll.buffers import BufferList, pin
 from netpoll.handles import require_file
 from netpoll.operations.starter import Starter, check_count
@@ -11,8 +12,6 @@ from netpoll.overlapped import Opcode, Overlapped
 
 if TYPE_CHECKING:
     from netpoll.operations.starter import HasFileno, Routine
-
-LARGEST_OFFSET = 2**63 - 1
 
 
 class Files(Starter):
@@ -40,7 +39,7 @@ class Files(Starter):
 
         :param offset: where in the file, in bytes; `None` goes on behind the last such start, with
             a position of the port's own that begins at 0 (EMU-35). A pipe has none
-        :raises OSError: it failed at once; 87 for an offset in a pipe
+        :raises OSError: it failed at once; 87 for an offset in a pipe, or bytes beyond 2**63 - 1
         """
         operation = self._new(Opcode.READ_INTO, handle, overlapped, routine, timeout, require_file)
         operation._address = check_offset(offset)
@@ -74,7 +73,5 @@ def check_offset(offset: int | None) -> int | None:
     :raises ValueError: negative, too large, or no number
     """
     if offset is not None:
-        check_count("offset", offset, 0)
-        if offset > LARGEST_OFFSET:
-            raise ValueError(f"offset is less than 2**63, not {offset}")
+        check_count("offset", offset, 0, LARGEST_OFFSET)
     return offset

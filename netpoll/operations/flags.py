@@ -6,11 +6,13 @@ import socket
 from typing import Final
 
 from netpoll import status as nt
+from netpoll.errors import shown
 
 MSG_PARTIAL: Final = 0x8000
 """Windows' number. It is for sockets whose provider hands messages out in parts, which no system's
 own does: elsewhere it changes nothing (RECV-17)."""
 MOST_FLAGS: Final = 0x7FFFFFFF
+"""They are a C int."""
 MSG_WAITALL: Final = int(socket.MSG_WAITALL)
 _NOT_WITH_WAITALL: Final = int(socket.MSG_OOB | socket.MSG_PEEK) | MSG_PARTIAL
 _NEVER: Final = {
@@ -19,15 +21,15 @@ _NEVER: Final = {
 }
 
 
-def check_flags(flags: int) -> None:
+def check_flags(flags: object) -> None:
     """
     :raises TypeError: no number
-    :raises ValueError: no flags of any system's
+    :raises ValueError: none that a system takes
     """
-    if not isinstance(flags, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"flags are a number such as socket.MSG_PEEK, not {flags!r}")
+    if not isinstance(flags, int):
+        raise TypeError(f"flags are a number such as socket.MSG_PEEK, not {shown(flags)}")
     if not 0 <= flags <= MOST_FLAGS:
-        raise ValueError(f"flags are bits of a C int, not {flags}")
+        raise ValueError(f"flags are 0 to {MOST_FLAGS:#x}, not {shown(flags)}")
 
 
 def check_receive_flags(sock: socket.socket, flags: int, *, whole: bool = True) -> None:

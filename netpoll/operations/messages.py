@@ -75,8 +75,7 @@ class Messages(Starter):
         if flags != 0:
             check_flags(flags)
         operation = self._new(Opcode.SENDTO, sock, overlapped, routine, timeout)
-        addresses.check(sock.family, address)
-        operation._address = address
+        operation._address, _ = addresses.check(sock.family, address)
         return self._begin(operation, buffers, pin(buffers, writable=False), flags, size)
 
     def recvmsg_into(
@@ -101,9 +100,7 @@ class Messages(Starter):
         """
         if flags != 0:
             check_receive_flags(sock, flags, whole=False)
-        check_count("ancillary_size", ancillary_size, 0)
-        if ancillary_size > MOST_ANCILLARY:
-            raise ValueError(f"ancillary_size is at most {MOST_ANCILLARY}, not {ancillary_size}")
+        check_count("ancillary_size", ancillary_size, 0, MOST_ANCILLARY)
         operation = self._new(Opcode.RECVMSG_INTO, sock, overlapped, routine, timeout)
         operation._ancillary = ancillary_size
         return self._begin(operation, buffers, pin(buffers, writable=True), flags)
@@ -131,7 +128,6 @@ class Messages(Starter):
             check_flags(flags)
         operation = self._new(Opcode.SENDMSG, sock, overlapped, routine, timeout)
         if address is not None:
-            addresses.check(sock.family, address)
-        operation._address = address
+            operation._address, _ = addresses.check(sock.family, address)
         operation._ancillary = check_ancillary(ancillary)
         return self._begin(operation, buffers, pin(buffers, writable=False), flags)

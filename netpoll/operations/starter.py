@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from netpoll import status as nt
 from netpoll.buffers import Pinned, total
+from netpoll.errors import shown
 from netpoll.handles import note_use, require_socket
 from netpoll.overlapped import Opcode, Overlapped
 
@@ -107,6 +108,11 @@ def _seconds(timeout: Any) -> float:
         return math.nan
 
 
-def check_count(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} is a number of {least} or more, not {value!r}")
+def check_count(name: str, value: object, least: int, most: int | None = None) -> None:
+    """
+    :raises ValueError: no number (`True` is none), or none in that range
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is a number of {least} or more, not {shown(value)}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} is at most {most}, not {shown(value)}")

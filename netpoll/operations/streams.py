@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from netpoll.backends import addresses
-from netpoll.buffers import BufferList, pin
+from netpoll.buffers import BufferList, copy, pin, pin_one
 from netpoll.operations.flags import check_flags, check_receive_flags
 from netpoll.operations.starter import Starter, check_count
 from netpoll.overlapped import Opcode, Overlapped
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 Address = Any
 """What the `socket` module takes and gives: a tuple for IPv4 and IPv6."""
+
+
+MOST_BYTES: Final = 0xFFFFFFFF
+"""In one receive: a WSABUF counts them with a ULONG. Said before the memory is asked for."""
 
 
 class Streams(Starter):
@@ -62,8 +66,10 @@ class Streams(Starter):
         """Receive at most `size` bytes; the result is `bytes`, empty at the end of the stream.
 
         For a loop, `recv_into` and `resubmit` are the cheaper way.
+
+        :param size: 0 to 0xFFFFFFFF, which is what Windows moves at once; the memory is taken now
         """
-        check_count("size", size, 0)
+        check_count("size", size, 0, MOST_BYTES)
         if flags != 0:
             check_receive_flags(sock, flags)
         operation = self._new(Opcode.RECV, sock, overlapped, routine, timeout)
@@ -103,11 +109,11 @@ class Streams(Starter):
 
         A client that is gone before it is accepted is no error of the listener's (ACC-12).
 
-        :param receive: a buffer: complete only when the connection's first data is in it (ACC-08)
+        :param receive: one buffer: complete only when the connection's first data is in it (ACC-08)
             or its end is reached (ACC-09); `transferred` says how much
         """
         operation = self._new(Opcode.ACCEPT, listener, overlapped, routine, timeout)
-        pinned = None if receive is None else pin(receive, writable=True)
+        pinned = None if receive is None else pin_one(receive, "receive", writable=True)
         return self._begin(operation, receive, pinned, 0)
 
     def connect(
@@ -115,7 +121,7 @@ class Streams(Starter):
         sock: socket.socket,
         address: Address,
         *,
-        data: Buffer | None = None,
+        data: BufferList | None = None,
         overlapped: Overlapped[None] | None = None,
         routine: Routine | None = None,
         timeout: float | None = None,
@@ -123,10 +129,9 @@ class Streams(Starter):
         """Connect a stream socket (ConnectEx, bound for you); its end is always a packet (CON-04).
 
         :param address: numeric: a name would have to be looked up, which blocks
-        :param data: sent with the connection; copied (CON-03), `transferred` counts it (CON-02)
+        :param data: one buffer or several, sent with the connection; copied (CON-03),
+            `transferred` counts it (CON-02)
         """
         operation = self._new(Opcode.CONNECT, sock, overlapped, routine, timeout)
-        addresses.check(sock.family, address)
-        operation._address = address
-        pinned = None if data is None else pin(bytes(data), writable=False)
-        return self._begin(operation, data, pinned, 0)
+        operation._address, _ = addresses.check(sock.family, address)
+        return self._begin(operation, data, None if data is None else copy(data), 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
 from netpoll.backends.files import FileTransfer
-from netpoll.buffers import pin
+from netpoll.buffers import pin_one
 from netpoll.operations.starter import Starter, check_count
 from netpoll.overlapped import Opcode, Overlapped
 from netpoll.pools import BufferPool, PooledBuffer
@@ -86,7 +86,13 @@ class Transfers(Starter):
             raise TypeError(f"a file is an object with fileno(), not {type(file).__name__}")
         if sock.type != socket.SOCK_STREAM:
             raise nt.make_exception(nt.STATUS_INVALID_CONNECTION, inline=True)
-        operation._address = FileTransfer(file, offset, count, _one(head), _one(tail))
+        operation._address = FileTransfer(
+            file,
+            offset,
+            count,
+            pin_one(head, "head", writable=False),
+            pin_one(tail, "tail", writable=False),
+        )
         return self._begin(operation, (head, tail), None, 0)
 
     def accept_many(
@@ -137,17 +143,6 @@ class Transfers(Starter):
         pool.bind(self)
         operation._address = pool
         return self._begin(operation, pool, None, 0)
-
-
-def _one(buffer: Buffer) -> memoryview:
-    """
-    :raises TypeError: not a buffer, but several or none
-    """
-    if isinstance(buffer, (list, tuple)):
-        raise TypeError("head and tail are one buffer each")
-    pinned = pin(buffer, writable=False)
-    assert isinstance(pinned, memoryview)
-    return pinned
 
 
 def require_stream(sock: socket.socket, why: str) -> None:

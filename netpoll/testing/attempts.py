@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ INVALID: Final = frozenset({87, 10022})
 
 NO_SOCKET: Final = frozenset({6, 10038})
 """The handle is closed, or no socket (XFER-08)."""
+
+
+COUNTED: Final = ("started", "taken", "inflight", "posted", "queued")
+"""What a port counts of operations and packets."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,35 @@ def attempt(port: CompletionPort, start: Callable[[], Overlapped[Any]]) -> Ended
     failure = completion.exception()
     value = None if failure else completion.result()
     return Ended(completion.error, completion.transferred, failure, inline=False, value=value)
+
+
+def refuses(
+    port: CompletionPort,
+    kind: type[Exception],
+    words: str,
+    call: Callable[..., object],
+    *arguments: Any,
+    **options: Any,
+) -> None:
+    """The call raises that, with words that match, and nothing else happens.
+
+    :raises AssertionError: it does not, or something else has happened
+    """
+    stats = port.stats()
+    try:
+        call(*arguments, **options)
+    except kind as error:
+        if not re.search(words, str(error)):
+            raise AssertionError(f"{error!r} says nothing of {words!r}") from error
+    else:
+        raise AssertionError(f"no {kind.__name__}: it was started")
+    if port.inflight():
+        raise AssertionError(f"refused, but pending: {port.inflight()}")
+    after = port.stats()
+    changed = {name: after[name] - stats[name] for name in COUNTED if after[name] != stats[name]}
+    if changed:
+        raise AssertionError(f"refused, but counted: {changed}")
+    nothing_more(port)
 
 
 def winerror(error: OSError) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from netpoll import PortClosed
 from netpoll import status as nt
 from netpoll.backends import addresses
-from netpoll.buffers import pin
+from netpoll.buffers import pin_one
 from netpoll.handles import claim
 from netpoll.winapi.constants import (
     FALSE,
@@ -176,8 +176,7 @@ def GetAcceptExSockaddrs(
 
     :return: (local address, its size, remote address, its size); NULL and 0 for one without room
     """
-    area = pin(lpOutputBuffer, writable=False)
-    assert isinstance(area, memoryview)
+    area = pin_one(lpOutputBuffer, "lpOutputBuffer", writable=False)
     start = dwReceiveDataLength
     found: list[Any] = []
     for length in (dwLocalAddressLength, dwRemoteAddressLength):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import Overlapped
 from netpoll import status as nt
-from netpoll.buffers import pin
+from netpoll.buffers import pin_one
 from netpoll.winapi.constants import NULL
 from netpoll.winapi.errors import fault, status_of
 
@@ -93,8 +93,7 @@ def first_bytes(buffer: Buffer | None, length: int, *, writable: bool) -> memory
         return memoryview(bytearray())
     if buffer is None:
         raise fault()
-    view = pin(buffer, writable=writable)
-    assert isinstance(view, memoryview)
+    view = pin_one(buffer, "this", writable=writable)
     if len(view) < length:
         if length > LONGEST:
             raise fault()

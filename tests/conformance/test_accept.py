@@ -273,6 +273,7 @@ def test_an_accept_on_what_does_not_listen_is_refused(
     port.associate(sock)
     ended = attempt(port, lambda: port.accept(sock))
     assert ended.number in INVALID
+    assert ended.inline
     assert isinstance(ended.error, OSError)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -204,11 +205,11 @@ def test_closing_the_listener_ends_it(port: CompletionPort, net: Loopback) -> No
 def test_many_accepts_on_what_does_not_listen_are_refused(
     port: CompletionPort, net: Loopback
 ) -> None:
-    sock = net.bound()
-    port.associate(sock)
-    ended = attempt(port, lambda: port.accept_many(sock))
-    assert ended.inline
-    assert ended.number in INVALID
+    for sock in (net.new_socket(), net.bound(), net.tcp_pair()[0]):
+        port.associate(sock)
+        ended = attempt(port, functools.partial(port.accept_many, sock))
+        assert ended.number in INVALID
+        assert ended.inline  # as an accept is
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, None])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
 from netpoll.backends import addresses, sockets
+from netpoll.backends.descriptors import MOST_BYTES
 from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring.entries import NEVER
 from netpoll.backends.io_uring.library import address_of
@@ -69,14 +70,14 @@ def finish_accept(operation: Operation, result: int) -> bool:
     except ValueError:
         peer = sock.getpeername()
     operation._value = sock, peer
-    if operation._view is None:
+    if not operation._size:  # a buffer without room waits for no data either (ACC-07)
         operation.transferred = operation._final = 0
         return True
     native.write(
         uring.IORING_OP_RECV,
         result,
         address=address_of(operation._view),
-        length=operation._size,
+        length=min(operation._size, MOST_BYTES),
     )
     operation._call = finish_first_receive
     return False
@@ -107,11 +108,15 @@ def finish_accept_many(operation: Operation, result: int) -> bool:
 
 def accept_at_once(operation: Operation) -> bool:
     accepted: list[tuple[socket.socket, Any]] = []
-    sockets.accept_there(operation.handle, accepted, operation._address)
+    number = sockets.accept_there(operation.handle, accepted, operation._address)
     if accepted:
         operation._value = accepted
         operation.transferred = operation._final = 0
-    return bool(accepted)  # the kernel will tell of errors, and wait
+    elif number != errno.EAGAIN and number not in sockets.SCARCE:
+        sockets.fail(operation, number)  # it does not listen, say (ACC-02)
+    else:
+        return False
+    return True
 
 
 def finish_first_receive(operation: Operation, result: int) -> bool:

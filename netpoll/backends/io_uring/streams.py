@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from netpoll import buffers
 from netpoll.backends import sockets
+from netpoll.backends.descriptors import MOST_BYTES
 from netpoll.backends.io_uring import constants as uring
 from netpoll.backends.io_uring import datagrams
 from netpoll.backends.io_uring.entries import (
@@ -64,7 +65,7 @@ def write_receive(operation: Operation) -> None:
             uring.IORING_OP_RECV,
             record.fd,
             address=address_of(operation._view),
-            length=operation._size,
+            length=min(operation._size, MOST_BYTES),
             flags=flags,
         )
         operation._call = finish_receive
@@ -182,7 +183,7 @@ def write_send(operation: Operation) -> None:
             uring.IORING_OP_SEND,
             sockets.association_of(operation).fd,
             address=address_of(operation._view),
-            length=size,
+            length=min(size, MOST_BYTES),
             flags=flags,
         )
 
@@ -226,4 +227,5 @@ def write_rest(operation: Operation) -> None:
         ADDRESS_AND_LENGTH.pack_into(native.entry, ADDRESS, address_of(header[0]), 1)
     else:
         rest = view[native.moved :]
-        ADDRESS_AND_LENGTH.pack_into(native.entry, ADDRESS, address_of(rest), len(rest))
+        length = min(len(rest), MOST_BYTES)
+        ADDRESS_AND_LENGTH.pack_into(native.entry, ADDRESS, address_of(rest), length)

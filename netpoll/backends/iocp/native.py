@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll.backends.iocp.library import NULL, ffi
+from netpoll.buffers import total
 
 if TYPE_CHECKING:
     import socket
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     """Called with the status of the packet; answers the status that the program sees."""
 
 MAX_BUFFER: Final = 0xFFFFFFFF
-"""Bytes in one buffer: a WSABUF counts them with a ULONG."""
+"""Bytes in one operation: a WSABUF counts those of one buffer, and the result those of all, with 32
+bits."""
 
 
 class Native:
@@ -97,12 +99,12 @@ def take_buffers(native: Native, operation: Operation, *, writable: bool) -> Non
     if pinned is None:
         return
     views = pinned if isinstance(pinned, list) else [pinned]
-    for view in views:
-        if len(view) > MAX_BUFFER:
-            raise ValueError(
-                f"a buffer of {len(view)} bytes is more than Windows moves at once "
-                f"({MAX_BUFFER}); send or receive it in parts"
-            )
+    size = total(pinned)
+    if size > MAX_BUFFER:
+        raise ValueError(
+            f"{size} bytes are more than Windows moves at once ({MAX_BUFFER}); "
+            f"send or receive them in parts"
+        )
     native.wsabufs = ffi.new("WSABUF[]", len(views))
     for index, view in enumerate(views):
         native.wsabufs[index].buf = address_of(view, writable)

@@ -55,7 +55,7 @@ def accept(operation: Operation) -> int:
                 return BLOCKED
             return fail(operation, error)
         operation._value = sock, address
-        if operation._view is None:
+        if not operation._size:  # a buffer without room waits for no data either (ACC-07)
             operation.transferred = operation._final = 0
             return DONE
         engine: SelectorsEngine = operation._native
