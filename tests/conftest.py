@@ -3,6 +3,8 @@
 import os
 import signal
 
+import pytest
+
 # pytester runs small suites of their own, in the tests of that plugin
 pytest_plugins = ["netpoll.testing.plugin", "pytester"]
 
@@ -12,6 +14,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# optional: `netpoll conformance` asks for pytest and pytest-timeout, not for xdist
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two processes for each processor: about half of the suite is waiting."""
     return 2 * (os.cpu_count() or 1)

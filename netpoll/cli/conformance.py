@@ -34,7 +34,8 @@ each statement of the contract, one column for each backend.
   not covered       no test of this suite decides it
 
 What --json prints on one machine, --with shows beside the columns of another. The suite is pytest
-files. They come with netpoll's source, not with the wheel: see --suite.
+files: it needs pytest and pytest-timeout. They come with netpoll's source, not with the wheel: run
+this in a checkout, or see --suite.
 Exit code 0 if no statement failed, 1 if one did.
 """
 EXAMPLES = """\
@@ -98,12 +99,16 @@ def run_suite(directory: str | None, wanted: list[str]) -> Report:
 
     :raises CommandError: pytest or the suite is not here, or it did not run
     """
-    for module, package in (("pytest", "pytest"), ("pytest_timeout", "pytest-timeout")):
-        if importlib.util.find_spec(module) is None:
-            raise CommandError(
-                f"the suite needs {package}, which is not installed here: "
-                f"{sys.executable} -m pip install {package}"
-            )
+    missing = [
+        package
+        for package, module in (("pytest", "pytest"), ("pytest-timeout", "pytest_timeout"))
+        if importlib.util.find_spec(module) is None
+    ]
+    if missing:
+        raise CommandError(
+            f"the suite needs {' and '.join(missing)}, not installed here: "
+            f"{sys.executable} -m pip install {' '.join(missing)}"
+        )
     from netpoll.testing import report, suite
 
     try:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from cli.running import Result, run
+from cli.running import Result, Running, run
 
 from netpoll.testing import backends
 from netpoll.testing.wine import wine_version
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+SUITE = Path(__file__).parents[1] / "conformance"
 UNSET = {"NETPOLL_BACKEND": None, "NETPOLL_CONFIG": None, "PYTEST_ADDOPTS": None}
 KEPT = """
     import pytest
@@ -215,10 +213,31 @@ def test_without_pytest(tmp_path: Path) -> None:
         "import sys; sys.modules['pytest'] = None; from netpoll.cli import main; "
         "sys.exit(main(['conformance']))"
     )
-    from cli.running import Running
-
     with Running("-c", code, environment=UNSET) as running:
         result = running.ended()
     assert (result.code, result.out) == (2, "")
     assert len(result.err.splitlines()) == 1
     assert "-m pip install pytest" in result.err
+
+
+@pytest.mark.parametrize("missing", [["pytest"], ["pytest_timeout"], ["pytest", "pytest_timeout"]])
+def test_all_that_is_missing_is_named_at_once(missing: list[str]) -> None:
+    names = [name.replace("_", "-") for name in missing]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing})); from netpoll.cli import main; "
+        "sys.exit(main(['conformance']))"
+    )
+    with Running("-c", code, environment=UNSET) as running:
+        result = running.ended()
+    assert (result.code, result.out) == (2, "")
+    assert result.err.strip().endswith(f"-m pip install {' '.join(names)}")
+
+
+def test_the_source_s_own_suite_needs_no_xdist() -> None:
+    """It is enough to have what the command asks for."""
+    result = run(
+        *("conformance", "--suite", str(SUITE), "--backend", "selectors-select"),
+        environment={**UNSET, "PYTEST_ADDOPTS": "-p no:xdist --collect-only"},
+    )
+    assert result.code == 0, result
+    assert "Not covered by any test" in result.out
