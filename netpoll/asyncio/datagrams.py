@@ -136,7 +136,7 @@ class DatagramTransport(SocketTransport, transports.DatagramTransport):
                     self._sock.sendto(data, addr)
                 return
             except (BlockingIOError, InterruptedError):
-                pass
+                pass  # no room just now: it waits, below
             except OSError as error:
                 self._protocol.error_received(error)
                 return

@@ -200,7 +200,7 @@ class Sockets(LoopPart):
             try:
                 return sock.sendto(data, address)
             except (BlockingIOError, InterruptedError):
-                pass
+                pass  # no room just now: it waits, below
         operation: Operation[int] = Operation(_nobody)
         self.port.sendto(sock, data, address, overlapped=operation)
         if not operation.done:

@@ -105,6 +105,19 @@ def capabilities(name: str) -> Callable[[str], Capability]:
     candidate = probe(name)
     if not candidate.usable:
         return lambda operation: Capability("unsupported", candidate.reason)
+    return _capabilities_of(name)
+
+
+def capabilities_elsewhere(name: str) -> Callable[[str], Capability] | None:
+    """The same where the machine can use it, which this one may not; nothing of the system's is
+    loaded. `None` if even its description needs what is missing here (cffi)."""
+    try:
+        return _capabilities_of(name)
+    except ImportError:
+        return None
+
+
+def _capabilities_of(name: str) -> Callable[[str], Capability]:
     operations = importlib.import_module(f"netpoll.backends.{name}.operations")
     of_backend = cast("Callable[[str], Capability]", operations.capability)
     if name == "iocp":

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 SUMMARY = "what this machine can do, and which backend a port would use"
 DESCRIPTION = """\
-Looks at each backend: whether it can be used here and why, how it performs each operation, and
-which one a port would use as things are configured.
+Looks at each backend: whether it can be used here and why, how it performs each operation (in
+brackets: how it does where it can be used), and which one a port would use as things are
+configured.
 
 Exit code 0 if a port can be opened here, 1 if not.
 """
@@ -86,6 +87,12 @@ def _backend(name: str) -> dict[str, Any]:
     if not candidate.usable:
         for opcode in netpoll.Opcode:
             found["capabilities"][opcode.value] = ["unsupported", candidate.reason]
+        elsewhere = backends.capabilities_elsewhere(name)
+        if elsewhere is not None:
+            found["elsewhere"] = {
+                opcode.value: [str(elsewhere(opcode)), elsewhere(opcode).reason]
+                for opcode in netpoll.Opcode
+            }
         return found
     capability_of = backends.capabilities(name)  # no port: the configuration may be broken
     for opcode in netpoll.Opcode:
@@ -159,14 +166,19 @@ def _describe_limit(soft: int | None, hard: int | None) -> str:
 def _print_capabilities(found: dict[str, dict[str, Any]]) -> None:
     table = Table("Operations", ("operation", *found, "how"))
     for opcode in netpoll.Opcode:
-        levels = [backend["capabilities"][opcode.value] for backend in found.values()]
-        reasons = [
-            f"{name}: {reason}"
-            for name, (_, reason) in zip(found, levels, strict=True)
-            if found[name]["usable"]
-        ]
-        table.rows.append((opcode.value, *(level for level, _ in levels), "\n".join(reasons)))
+        levels: list[str] = []
+        reasons: list[str] = []
+        for name, backend in found.items():
+            level, reason = backend["capabilities"][opcode.value]
+            if backend["usable"]:
+                reasons.append(f"{name}: {reason}")
+            elif "elsewhere" in backend:
+                level = f"({backend['elsewhere'][opcode.value][0]})"
+            levels.append(level)
+        table.rows.append((opcode.value, *levels, "\n".join(reasons)))
     show(table)
+    if any("elsewhere" in backend for backend in found.values()):
+        print("In brackets: how a backend that is not usable here does it where it is.\n")
 
 
 def _print_choice(findings: dict[str, Any]) -> None:

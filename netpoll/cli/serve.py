@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import signal
 import socket
 import sys
+from dataclasses import dataclass
 from queue import Empty
 from typing import TYPE_CHECKING, Final
 
@@ -29,69 +31,139 @@ from netpoll.cli.servers.server import TICK, Server
 from netpoll.cli.servers.services import Discard, Echo, Service
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Generator
     from queue import SimpleQueue
 
 SUMMARY = "an echo, discard or relay server on one completion port"
-DESCRIPTION = """\
-A TCP server on one completion port:
-  echo      sends back what comes
-  discard   throws it away
-  forward   relays both ways to the server that --to names
-
+COMMON = """
 It prints the address it listens on, and when it ends what it has done; on a terminal also what it
 is doing just now. Ctrl-C and SIGTERM end it: no more clients are accepted, connections finish what
 they are in the middle of (--drain), then it reports and exits with code 0. A second Ctrl-C resets
 at once what is left.
-
-Memory: forward has one buffer for each direction, so 2 x --buffer (2 x 64 KiB unless told
-otherwise) for each relayed connection, whatever the two sides do; what is received is sent whole
-before more is received, so a slow reader slows its writer. echo and discard have one buffer for
-each connection. What the system buffers in its sockets comes on top.
-
-Ends: the end of a stream is passed on, and the other direction lives on. When one side is reset, so
-is the other: half of the data shall not look like all of it.
-
-Each client takes one open file, with forward two. The limit is raised as far as the system lets it;
-at the limit, accepting pauses until a connection ends.
+"""
+DESCRIPTION = f"""\
+A TCP server on one completion port.
+{COMMON}
+The limit of open files is raised as far as the system lets it; at the limit, accepting pauses until
+a connection ends. 'netpoll serve KIND --help' has the options, and says what each kind costs.
 """
 EXAMPLES = """\
 examples:
   netpoll serve echo --listen 127.0.0.1:7000          then: nc 127.0.0.1 7000
   netpoll serve forward --to 127.0.0.1:8000           in front of: python -m http.server
-  netpoll serve forward --listen [::1]:7000 --to localhost:8000 --threads 4
-  netpoll serve discard --backend selectors --selector poll
 """
 
-BUFFERS: Final = {"echo": "16K", "discard": "16K", "forward": "64K"}
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the servers, as its help tells of it."""
+
+    summary: str
+    description: str
+    """What is its own."""
+    examples: str
+    buffer: str
+    """The size of a buffer, unless told otherwise."""
+
+
+KINDS: Final = {
+    "echo": Kind(
+        "sends back what comes",
+        """\
+A TCP server that sends back what comes, in order.
+
+Memory: one buffer for each connection. What has been received is sent back whole before more is
+received, so a client that does not read is not read from either. When a client ends its stream, it
+gets the rest and then the end. Each client takes one open file.
+""",
+        """\
+examples:
+  netpoll serve echo --listen 127.0.0.1:7000     then: nc 127.0.0.1 7000
+  netpoll serve echo --backend selectors --selector poll
+""",
+        "16K",
+    ),
+    "discard": Kind(
+        "throws away what comes",
+        """\
+A TCP server that throws away what comes, and sends nothing.
+
+Memory: one buffer for each connection, which each receive fills anew. When a client ends its
+stream, the connection is closed. Each client takes one open file.
+""",
+        """\
+examples:
+  netpoll serve discard --listen 127.0.0.1:7000 --buffer 1M
+  netpoll serve discard --threads 4
+""",
+        "16K",
+    ),
+    "forward": Kind(
+        "relays both ways to the server that --to names",
+        """\
+A TCP relay: for each client it connects to the server that --to names, and passes on what comes,
+both ways.
+
+Memory: one buffer for each direction, so 2 x --buffer (2 x 64 KiB unless told otherwise) for each
+relayed connection, whatever the two sides do; what is received is sent whole before more is
+received, so a slow reader slows its writer. What the system buffers in its sockets comes on top.
+Each client takes two open files.
+
+Ends: the end of a stream is passed on, and the other direction lives on. When one side is reset, so
+is the other: half of the data shall not look like all of it. A client whose server cannot be
+reached is reset.
+""",
+        """\
+examples:
+  netpoll serve forward --to 127.0.0.1:8000      in front of: python -m http.server
+  netpoll serve forward --listen [::1]:7000 --to localhost:8000 --threads 4
+""",
+        "64K",
+    ),
+}
 BACKLOG: Final = 4096
 """Clients that the system may keep waiting to be accepted; it lowers this as it likes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(title="kinds", dest="kind", metavar="KIND", required=True)
+    for name, kind in KINDS.items():
+        subparser = kinds.add_parser(
+            name,
+            help=kind.summary,
+            description=kind.description + COMMON,
+            epilog=kind.examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        _add_options(subparser, name)
+
+
+def _add_options(parser: argparse.ArgumentParser, name: str) -> None:
     add = parser.add_argument
-    add("kind", choices=sorted(BUFFERS), metavar="KIND", help="echo, discard or forward")
     add(
         "--listen",
         metavar="HOST:PORT",
         default=f"{LOOPBACK}:0",
         help="where to listen; IPv6 in brackets (default: %(default)s, a free port)",
     )
-    add("--to", metavar="HOST:PORT", help="forward: the other server; a name is looked up once")
+    if name == "forward":
+        add("--to", metavar="HOST:PORT", help="the other server; a name is looked up once")
+        add(
+            "--connect-timeout",
+            metavar="SECONDS",
+            type=float,
+            default=10.0,
+            help="for each try to connect to it (default: %(default)g)",
+        )
+    else:
+        add("--to", help=argparse.SUPPRESS)  # taken, so that the error says whose it is
     add_backend_options(parser)
     add("--threads", metavar="N", type=int, default=1, help="threads on the port (default: 1)")
     add(
         "--buffer",
         metavar="SIZE",
-        help="bytes of each buffer, with K or M (default: 64K for forward, 16K for the others)",
-    )
-    add(
-        "--connect-timeout",
-        metavar="SECONDS",
-        type=float,
-        default=10.0,
-        help="forward: for each try to connect (default: %(default)g)",
+        default=KINDS[name].buffer,
+        help="bytes of each buffer, with K or M (default: %(default)s)",
     )
     add(
         "--drain",
@@ -106,7 +178,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal comes."""
     for name in ("connect_timeout", "drain"):
-        if not getattr(options, name) >= 0:
+        if not getattr(options, name, 0) >= 0:
             raise CommandError(f"--{name.replace('_', '-')} is a number of seconds, 0 or more")
     if not 1 <= options.threads <= 256:
         raise CommandError(f"--threads is 1 to 256, not {options.threads}")
@@ -132,7 +204,7 @@ def _make_service(options: argparse.Namespace) -> Service:
     """
     :raises CommandError: the options do not fit each other
     """
-    size = parse_size(options.buffer or BUFFERS[options.kind], "--buffer")
+    size = parse_size(options.buffer, "--buffer")
     if options.kind != "forward":
         if options.to:
             raise CommandError(f"--to is for forward; {options.kind} has no other server")

@@ -112,7 +112,9 @@ def test_cpython_85443_a_loop_on_io_uring_stands_on_nothing_else(
             assert await netpoll.asyncio.wrap(port.write(file, b"written")) == 7
         child = await asyncio.create_subprocess_exec(sys.executable, "-c", "exit(3)")
         assert await child.wait() == 3
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(
+            0.001
+        )  # a timer is the loop's own, too: this is not a wait for anything
         # more than one descriptor of it: each memory map has a duplicate
         assert set(open_descriptors() - before) == {"io_uring"}
         assert threading.active_count() == threads

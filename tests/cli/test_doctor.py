@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -56,6 +57,31 @@ def test_text() -> None:
     assert (result.code, result.err) == (0, "")
     for word in (*backends.NAMES, *netpoll.Opcode, "open files", "source: automatic"):
         assert word in result.out
+
+
+def test_a_backend_that_is_not_here_says_what_it_does_elsewhere() -> None:
+    _, found = examine()
+    text = run("doctor", environment=UNSET).out
+    absent = {name: each for name, each in found["backends"].items() if not each["usable"]}
+    assert ("In brackets" in text) == any("elsewhere" in each for each in absent.values())
+    for name, backend in found["backends"].items():
+        assert "elsewhere" not in backend or name in absent
+    for name, backend in absent.items():
+        if backends.capabilities_elsewhere(name) is None:
+            continue
+        assert list(backend["elsewhere"]) == [opcode.value for opcode in netpoll.Opcode]
+        assert {level for level, _ in backend["elsewhere"].values()} == {"native", "emulated"}
+        assert "(native)" in text
+        assert "(emulated)" in text
+
+
+def test_without_cffi_nothing_is_said_of_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = next((name for name in backends.NAMES if not backends.probe(name).usable), None)
+    if absent is None:
+        pytest.skip("this machine has every backend")
+    module = f"netpoll.backends.{absent}.operations"
+    monkeypatch.setitem(sys.modules, module, None)
+    assert backends.capabilities_elsewhere(absent) is None
 
 
 def test_the_environment_is_in_force() -> None:

@@ -316,6 +316,19 @@ def test_one_line_that_names_the_cure(arguments: str, words: str) -> None:
     refused(run("serve", *arguments.split()), words)
 
 
+def test_the_help_of_each_kind_is_its_own() -> None:
+    texts = {kind: run("serve", kind, "--help") for kind in ("echo", "discard", "forward")}
+    assert {each.code for each in texts.values()} == {0}
+    assert len({each.out.split("It prints")[0] for each in texts.values()}) == 3
+    for kind, result in texts.items():
+        assert f"netpoll serve {kind} " in result.out
+        for option in ("--to", "--connect-timeout", "two open files"):
+            assert (option in result.out) == (kind == "forward"), option
+        others = texts.keys() - {kind}
+        assert not [other for other in others if f"serve {other}" in result.out]
+    assert "echo" in run("serve", "--help").out
+
+
 def refused(result: Result, words: str) -> None:
     assert (result.code, result.out) == (2, ""), result
     assert len(result.err.splitlines()) == 1, result.err

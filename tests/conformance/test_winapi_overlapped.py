@@ -458,7 +458,9 @@ def test_a_routine_is_given_the_record(port: CompletionPort, net: Loopback) -> N
     receive(near, record, routine=routine)
     assert w.SleepEx(0, w.TRUE) == 0
     far.sendall(b"abc")
+    # a sleep that is not alertable, long enough for the receive to end in it: no routine runs
     assert w.SleepEx(20, w.FALSE) == 0
+    assert seen == []
     assert w.SleepEx(w.INFINITE, w.TRUE) == w.WAIT_IO_COMPLETION
     assert seen == [(0, 3, record, 0, 3)]
     assert w.WaitForSingleObject(record.hEvent, 0) == w.WAIT_TIMEOUT  # OVL-17
