@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -358,3 +359,19 @@ def test_a_start_that_the_kernel_has_no_memory_for_is_handed_over_later(
 
 def refuse(*_: int) -> int:
     return -1
+
+
+def test_libuv_4492_no_thread_of_the_kernel_polls_for_an_idle_port(
+    port: CompletionPort, net: Loopback
+) -> None:
+    """With IORING_SETUP_SQPOLL one of the kernel's threads looks for work, on a processor of its
+    own, in a process that does nothing."""
+    near, _ = net.tcp_pair()
+    port.associate(near)
+    operation = port.recv(near, 10)
+    nothing_more(port)
+    tasks = Path("/proc/self/task")
+    names = {(task / "comm").read_text().strip() for task in tasks.iterdir()}
+    assert not {name for name in names if name.startswith("iou-sqp")}
+    assert port.cancel(operation)
+    take(port)

@@ -204,8 +204,13 @@ def test_a_datagram_socket_is_polled_too(port: CompletionPort, net: Loopback) ->
     assert take(port).result() == WRITE
     port.poll(near, READ)
     nothing_more(port)
-    far.send(b"")
+    far.send(b"data")
     assert take(port).result() == READ
+    # it has looked, and taken nothing (zio#733)
+    port.poll(near, READ)
+    assert take(port).result() == READ
+    port.recvfrom_into(near, bytearray(10))
+    assert take(port).result()[0] == 4
 
 
 @pytest.mark.statement("CAN-02", "CAN-03", "CAN-05")
