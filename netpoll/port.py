@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from netpoll import backends, config, debugging
-from netpoll.finalizers import finalizer
+from netpoll.finalizers import finalizer, warns_at_exit
 from netpoll.handles import claim, forget, note_use, require_handle, require_socket
 from netpoll.operations import Operations
 from netpoll.operations.starter import check_count, check_timeout
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MOST_POSTED: Final = 0xFFFFFFFF
 """What a posted packet says it moved is a DWORD."""
+MOST_NAMES: Final = 10
+"""Operations that a warning names."""
 
 
 class CompletionPort(Operations):
@@ -56,7 +59,7 @@ class CompletionPort(Operations):
         instruments: Sequence[Instrument] = (),
         **backend_options: Any,
     ) -> None:
-        self._is_open = False
+        self._is_open = self._is_reported = False
         check_count("concurrency", concurrency, 0)
         if max_inflight is not None:
             check_count("max_inflight", max_inflight, 1)
@@ -81,6 +84,7 @@ class CompletionPort(Operations):
             # a call through the method below costs 70 ns, twice a message
             self.resubmit = self._backend.resubmit  # type: ignore[method-assign]
         self._is_open = True
+        _open_ports.add(self)
 
     # -- what it is ------------------------------------------------------------------------------
 
@@ -290,9 +294,36 @@ class CompletionPort(Operations):
 
     @finalizer
     def __del__(self) -> None:
-        if getattr(self, "_is_open", False):
-            pending = [f"{each.overlapped!r} from {each.where}" for each in self.inflight()]
-            lost = f" with operations pending: {', '.join(pending[:10])}" if pending else ""
-            text = f"unclosed {self!r}{lost}"
+        if not getattr(self, "_is_open", False):
+            return
+        pending = self.inflight()  # kept until the end: they are warned of here, and not once more
+        if not self._is_reported:
+            text = f"unclosed {self!r}{_names(pending)}"
             warnings.warn(text, ResourceWarning, source=self, stacklevel=3)
-            self.close()
+        self.close()
+        del pending
+
+
+def _names(pending: list[Inflight]) -> str:
+    names = [
+        f"{each.overlapped!r}, started at {each.where}" if each.where else repr(each.overlapped)
+        for each in pending[:MOST_NAMES]
+    ]
+    if len(pending) > MOST_NAMES:
+        names.append(f"and {len(pending) - MOST_NAMES} more")
+    return f" with operations pending: {'; '.join(names)}" if names else ""
+
+
+_open_ports: weakref.WeakSet[CompletionPort] = weakref.WeakSet()
+
+
+@warns_at_exit
+def _warn_of_pending() -> None:
+    """Operations that are pending when the program ends are dropped unfinished. This is told while
+    everything works, and before anything is closed."""
+    for port in list(_open_ports):
+        pending = port.inflight() if port._is_open else []
+        if pending:
+            port._is_reported = True
+            text = f"the program ends, and leaves {port!r}{_names(pending)}"
+            warnings.warn(text, ResourceWarning, source=port, stacklevel=1)

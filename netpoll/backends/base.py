@@ -20,7 +20,7 @@ from netpoll import status as nt
 from netpoll.errors import PortClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Self
 
     from netpoll.backends.descriptors import FileState
@@ -89,6 +89,26 @@ class Inflight:
     """Where it was started, "file:line"; known in debug mode only."""
 
 
+class Observer(Protocol):
+    """Who is told of what neither a call nor a packet tells: `netpoll.instruments` stands behind
+    it. Each method is called with the port's lock held, before the program can see what it tells
+    of, and raises nothing."""
+
+    def stopping(self, operation: AnyOverlapped, status: int) -> None:
+        """A pending operation was asked to end, for a reason that `status` names: 995's, that of a
+        time limit, or `STATUS_CONNECTION_ABORTED` where its handle is closed by netpoll."""
+
+    def ended_inline(self, operation: AnyOverlapped) -> None:
+        """It has ended within its start, and no packet comes (MODE-03)."""
+
+    def ended(self, operation: AnyOverlapped) -> None:
+        """It has ended, and nobody will take a packet of it."""
+
+    def untaken(self, completions: Iterable[Completion]) -> None:
+        """These packets were taken from the system, and the port was closed before anybody got
+        them."""
+
+
 class StagingOwner(Protocol):
     """Who has staged a send."""
 
@@ -141,6 +161,10 @@ class Backend(abc.ABC):
     name: str
     progresses_alone: ClassVar[bool] = False
     """Whether operations go on although no thread waits for them: the kernel works on them."""
+
+    @abc.abstractmethod
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` from now on, of operations that are prepared after this."""
 
     @abc.abstractmethod
     def associate(self, handle: Any, key: Any, skip_on_success: bool) -> None:

@@ -19,6 +19,7 @@ from netpoll.overlapped import Completion, FailedCompletion, Overlapped
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from netpoll.backends.base import Observer
     from netpoll.backends.timers import Timer
 
     AnyOverlapped = Overlapped[Any]
@@ -52,6 +53,7 @@ class PacketQueue(Backend):
         "_lone",
         "_next_sweep",
         "_now",
+        "_observer",
         "_packets",
         "_poller",
         "_posted",
@@ -107,6 +109,11 @@ class PacketQueue(Backend):
         self._waits: int = 0
         self._waiting: int = 0
         self._closed = False
+        self._observer: Observer | None = None
+        """Asked by what is not plain only: the others end in packets, which tell by themselves."""
+
+    def observe(self, observer: Observer) -> None:
+        self._observer = observer
 
     def forget_threads(self) -> None:
         """In a child process: the threads that had the lock, or waited, are the parent's."""

@@ -115,6 +115,10 @@ class SoftwarePort(Starts):
         with self._lock:
             association = self._known(handle)
             if association is not None:
+                if self._observer is not None:
+                    for operation in self._engine.pending(association):
+                        if operation._final == PENDING:
+                            self._observer.stopping(operation, nt.STATUS_CONNECTION_ABORTED)
                 self._retire(association)
             release()
 
@@ -146,6 +150,9 @@ class SoftwarePort(Starts):
             operation._final = 0 if status == nt.STATUS_IO_TIMEOUT else status
         elif not self._engine.cancel(operation, status):
             return False
+        over = operation.opcode is Opcode.TIMER and not operation._final  # which is no cancel
+        if self._observer is not None and not over:
+            self._observer.stopping(operation, status)
         if operation._final != PENDING:
             self._finish(operation)
         return True
@@ -238,6 +245,8 @@ class SoftwarePort(Starts):
             # nobody can take these any more, so their end becomes visible now
             for packet in self._packets:
                 if isinstance(packet, Overlapped):
+                    if self._observer is not None:
+                        self._observer.ended(packet)
                     self._taken += 1
                     packet._in_use = False
                     packet.done = True

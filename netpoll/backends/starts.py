@@ -85,7 +85,9 @@ class Starts(Waiting):
                 and self._max_inflight is None
             )
             operation._plain_on = self if plain else None
-            operation._skips = association.skip_on_success
+            operation._skips = skips = association.skip_on_success
+            if skips and self._observer is not None:
+                operation._plain_on = None  # an end within its start is to be told of
             self._engine.prepare(operation)
 
     def start(self, operation: AnyOverlapped) -> None:
@@ -194,11 +196,13 @@ class Starts(Waiting):
                 self._check_open()
             raise nt.make_exception(operation._final, inline=operation.opcode not in FILES)
         if operation._skips and operation._association.associated:  # MODE-03
+            self._taken += 1
+            operation.done = True
             if operation._plain_on is None:
                 self._specials -= 1
-            self._taken += 1
+                if self._observer is not None:
+                    self._observer.ended_inline(operation)
             operation._in_use = False
-            operation.done = True
             if operation.event is not None:
                 operation.event.set()
         else:
@@ -243,6 +247,8 @@ class Starts(Waiting):
                 alone.end_wait(self, operation)
         if operation._routines is not None:
             queue, operation._routines = operation._routines, None
+            if self._observer is not None:
+                self._observer.ended(operation)
             operation.done = True
             self._taken += 1
             queue.add(operation, self)  # and no event (OVL-17)
@@ -252,6 +258,8 @@ class Starts(Waiting):
                 if self._waiters:
                     self._distribute()
             else:
+                if self._observer is not None:
+                    self._observer.ended(operation)
                 self._taken += 1
                 operation._in_use = False
                 operation.done = True

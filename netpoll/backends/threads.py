@@ -30,12 +30,14 @@ class Issuer:
         self._mark = object()
         """What its operations know it by. They must not keep this object: that it goes is the
         signal."""
-        self._operations: list[tuple[weakref.ref[Operation], Backend]] = []
+        self._operations: list[tuple[weakref.ref[Operation], weakref.ref[Backend]]] = []
+        """Both weakly: a pending operation is kept by its backend, and that by its port; to keep
+        it from here would keep a port that the program has dropped, and nobody would be warned."""
         self._sweep_at = SWEEP
 
     def add(self, operation: Operation, backend: Backend) -> None:
         operation._issuer = self._mark
-        self._operations.append((weakref.ref(operation), backend))
+        self._operations.append((weakref.ref(operation), weakref.ref(backend)))
         if len(self._operations) > self._sweep_at:
             self._operations = [each for each in self._operations if self._pending(each[0]())]
             self._sweep_at = SWEEP + 2 * len(self._operations)
@@ -48,9 +50,9 @@ class Issuer:
     def __del__(self) -> None:
         if sys.is_finalizing():
             return  # everything ends now, and not everything works any more
-        for reference, backend in self._operations:
-            operation = reference()
-            if operation is not None and self._pending(operation):
+        for reference, owner in self._operations:
+            operation, backend = reference(), owner()
+            if operation is not None and backend is not None and self._pending(operation):
                 backend.abandon(operation)
 
 

@@ -1,7 +1,8 @@
 """The hooks of an instrument, and the backend that calls them.
 
 A port without instruments knows nothing of this: `Observed` stands in front of its backend only
-where there are some, so that the hot path of the others costs nothing.
+where there are some, so that the hot path of the others costs nothing. What it cannot see from
+there, ends without a packet above all, the backend tells it of (`netpoll.backends.base.Observer`).
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
+from netpoll import status as nt
 from netpoll.backends.base import Backend
-from netpoll.overlapped import Overlapped
+from netpoll.overlapped import Completion, FailedCompletion, Overlapped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from netpoll.backends.base import Association, Capability, Inflight
-    from netpoll.overlapped import Completion
+    from netpoll.backends.base import Association, Capability, Inflight, Observer
 
     Operation = Overlapped[Any]
 
@@ -28,8 +29,11 @@ class Instrument:
     """What a port tells of. Override what you need, and give it to
     `CompletionPort(instruments=[...])`.
 
-    A method is called in the thread in which the thing happens, without any lock of netpoll's. One
-    that raises is logged and never called again; the port goes on.
+    After `starting`, exactly one of `not_started`, `ended_inline`, `completed` and `ended` is told
+    of an operation. A method is called in the thread in which the thing happens. `stopping`,
+    `ended_inline` and `ended` are called while the port is locked, so they must not block; the
+    others without any lock of netpoll's. One that raises is logged and never called again; the port
+    goes on.
     """
 
     def starting(self, operation: Operation) -> None:
@@ -42,13 +46,30 @@ class Instrument:
         """It finished within its start, and no packet comes (MODE-03)."""
 
     def completed(self, completion: Completion) -> None:
-        """A packet was taken from the port: of an operation, or a posted one."""
+        """A packet was taken from the port: of an operation, or a posted one; `operation_of` tells
+        which."""
+
+    def ended(self, completion: Completion) -> None:
+        """An operation ended of which nobody takes a packet: it ends by its event or its routine
+        (ASSOC-15, OVL-17), or the port was closed. The program sees it after this.
+
+        :param completion: what its packet would have been
+        """
 
     def cancelling(self, target: Any) -> None:
         """A cancel is about to be asked for, of an operation or of all on a handle."""
 
     def cancel_asked(self, target: Any, found: bool) -> None:
         """It was asked for, and there was something to stop, or not (CAN-02)."""
+
+    def stopping(self, operation: Operation, status: int) -> None:
+        """A pending operation was asked to end: by a cancel of it or of all on its handle, by its
+        time limit, by `close_handle`, by the end of its thread, or because the port closes. Told
+        once, the first time. How it ends is in its completion (CAN-05).
+
+        :param status: what for: `STATUS_CANCELLED`; `STATUS_IO_TIMEOUT`, its time is over;
+            `STATUS_CONNECTION_ABORTED`, its handle is closed
+        """
 
     def posted(self, completion: Completion) -> None:
         """The program is about to queue a packet of its own."""
@@ -74,10 +95,17 @@ class Instrument:
         return None
 
 
+class _Posted(Completion):
+    """Instruments are shown this in place of a packet that is no operation's end: the program may
+    post an operation of its own, which is not touched (PORT-28)."""
+
+    __slots__ = ()
+
+
 def operation_of(completion: Completion) -> Operation | None:
     """The operation that ended with it; `None` of a posted packet."""
     operation: Any = completion.overlapped
-    if isinstance(operation, Overlapped):
+    if isinstance(operation, Overlapped) and not isinstance(completion, _Posted):
         finished: Operation = operation  # pyright: ignore[reportUnknownVariableType]
         if finished.opcode is not None:
             return finished
@@ -90,8 +118,15 @@ class Observed(Backend):
     def __init__(self, backend: Backend, instruments: Sequence[Instrument]) -> None:
         self._backend = backend
         self._instruments: tuple[Instrument, ...] = tuple(instruments)
+        self._open: dict[int, Operation] = {}
+        """By identity, the operations of whose start the instruments know, and of no end."""
+        self._asked: set[int] = set()
+        """Those of them of which `stopping` was told."""
+        self._posted: dict[int, Completion] = {}
+        """By identity, the program's own packets."""
         self.name: str = backend.name
         self.resubmit: Callable[..., Operation] = self._resubmit
+        backend.observe(self)
 
     def _tell(self, hook: str, *arguments: Any) -> None:
         for instrument in self._instruments:
@@ -115,15 +150,22 @@ class Observed(Backend):
             overlapped._refuse_use()
         if size is not None and size != overlapped._size:
             overlapped._resize(size)
+        self._asked.discard(id(overlapped))
+        self._open[id(overlapped)] = overlapped
         self._tell("starting", overlapped)
         try:
             self._backend.resubmit(overlapped, None, address)
         except BaseException as error:
-            self._tell("not_started", overlapped, error)
+            # Ctrl-C may come behind the start: then the operation has an end of its own
+            if not overlapped._in_use and self._close(overlapped):
+                self._tell("not_started", overlapped, error)
             raise
-        if overlapped._skips and overlapped.done:
-            self._tell("ended_inline", overlapped)
         return overlapped
+
+    def _close(self, operation: Operation) -> bool:
+        """Its end is to be told of now; whether it was not yet."""
+        self._asked.discard(id(operation))
+        return self._open.pop(id(operation), None) is not None
 
     def cancel(self, operation: Operation) -> bool:
         self._tell("cancelling", operation)
@@ -139,7 +181,12 @@ class Observed(Backend):
 
     def post(self, completion: Completion) -> None:
         self._tell("posted", completion)
-        self._backend.post(completion)
+        self._posted[id(completion)] = completion
+        try:
+            self._backend.post(completion)
+        except BaseException:
+            self._posted.pop(id(completion), None)
+            raise
 
     def dequeue(self, limit: int, timeout: float | None, alertable: bool) -> list[Completion]:
         self._tell("waiting", timeout)
@@ -149,12 +196,24 @@ class Observed(Backend):
         finally:
             self._tell("woken", len(batch))
         for completion in batch:
-            self._tell("completed", completion)
+            self._tell("completed", self._told_as(completion))
         return batch
+
+    def _told_as(self, completion: Completion) -> Completion:
+        """A packet as instruments see it: the end of an operation, once, or a posted one."""
+        if self._posted.pop(id(completion), None) is None and self._close(completion.overlapped):
+            return completion
+        # Also the packet of one that has ended without: started on a duplicate of a handle that is
+        # not associated itself (ASSOC-08).
+        told = _Posted()
+        told.key, told.overlapped = completion.key, completion.overlapped
+        told.transferred = completion.transferred
+        return told
 
     def close(self) -> None:
         self._tell("closing")
         self._backend.close()
+        self._posted.clear()
         self._tell("closed")
 
     def inflight(self) -> list[Inflight]:
@@ -171,7 +230,34 @@ class Observed(Backend):
             stats |= instrument.stats()
         return stats
 
+    # -- what the backend tells of -----------------------------------------------------------------
+
+    def stopping(self, operation: Operation, status: int) -> None:
+        """As `netpoll.backends.base.Observer` says, and the next ones."""
+        number = id(operation)
+        if number in self._open and number not in self._asked:
+            self._asked.add(number)
+            self._tell("stopping", operation, status)
+
+    def ended_inline(self, operation: Operation) -> None:
+        if self._close(operation):
+            self._tell("ended_inline", operation)
+
+    def ended(self, operation: Operation) -> None:
+        if self._close(operation):
+            self._tell("ended", _packet_of(operation))
+
+    def untaken(self, completions: Iterable[Completion]) -> None:
+        for completion in completions:
+            if self._posted.pop(id(completion), None) is None and self._close(
+                completion.overlapped
+            ):
+                self._tell("ended", completion)
+
     # -- what is not -------------------------------------------------------------------------------
+
+    def observe(self, observer: Observer) -> None:
+        self._backend.observe(observer)
 
     def associate(self, handle: Any, key: Any, skip_on_success: bool) -> None:
         self._backend.associate(handle, key, skip_on_success)
@@ -214,3 +300,19 @@ class Observed(Backend):
 
     def capability(self, opcode: str) -> Capability:
         return self._backend.capability(opcode)
+
+
+def _packet_of(operation: Operation) -> Completion:
+    """What the packet of an operation would be, if one came."""
+    status = operation._final
+    completion: Completion
+    if status:
+        completion = FailedCompletion()
+        completion.status = status
+        completion.error = nt.win32_error(status)
+    else:
+        completion = Completion()
+    completion.key = operation._association.key
+    completion.overlapped = operation
+    completion.transferred = operation.transferred
+    return completion

@@ -26,25 +26,29 @@ class _Wait(threading.local):
 
 
 class Trace(Instrument):
-    """Writes each operation from its start to its completion, each wait and each posted packet, in
-    the JSON array form of the Trace Event Format; the file can be opened while it grows.
+    """Writes each operation from its start to its end, each wait and each posted packet, in the
+    JSON array form of the Trace Event Format. An event is in the file when the thing has happened,
+    and the format takes a file without its last bracket: it can be opened while it grows, and
+    when the program has died.
 
     :param path: the file, which is overwritten
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115, open until close()
-        self._file.write("[")
-        self._lock = threading.Lock()
-        self._first = True
+        # without a buffer: whole events, however the program ends
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115, open until close()
+        # reentrant: the collector may finalize a port with the same instrument anywhere
+        self._lock = threading.RLock()
         self._wait = _Wait()
         self._pid = os.getpid()
+        process = {"ph": "M", "name": "process_name", "pid": self._pid, "args": {"name": "netpoll"}}
+        self._file.write(b"[\n" + json.dumps(process).encode())
 
     def close(self) -> None:
         """Complete the file. Closing the port does so too."""
         with self._lock:
             if not self._file.closed:
-                self._file.write("\n]\n")
+                self._file.write(b"\n]\n")
                 self._file.close()
 
     def __enter__(self) -> Self:
@@ -68,13 +72,10 @@ class Trace(Instrument):
             self._wait.named = True
             known = {"name": threading.current_thread().name}
             events.insert(0, {**event, "ph": "M", "name": "thread_name", "args": known})
+        written = "".join(",\n" + json.dumps(each) for each in events).encode()
         with self._lock:
-            if self._file.closed:
-                return
-            for each in events:
-                self._file.write("\n" if self._first else ",\n")
-                self._file.write(json.dumps(each))
-                self._first = False
+            if not self._file.closed:
+                self._file.write(written)
 
     def starting(self, operation: Operation) -> None:
         known = {"handle": describe(operation.handle), "bytes": operation._size}
@@ -89,12 +90,20 @@ class Trace(Instrument):
         self._write("e", str(operation.opcode), id=hex(id(operation)), args=known)
 
     def completed(self, completion: Completion) -> None:
-        known = {"status": nt.name_of(completion.status), "bytes": completion.transferred}
         operation = operation_of(completion)
         if operation is None:
+            known = {"status": nt.name_of(completion.status), "bytes": completion.transferred}
             self._write("i", "packet taken", s="t", args=known)
         else:
-            self._write("e", str(operation.opcode), id=hex(id(operation)), args=known)
+            self._end(operation, completion, packet=True)
+
+    def ended(self, completion: Completion) -> None:
+        self._end(completion.overlapped, completion, packet=False)
+
+    def _end(self, operation: Operation, completion: Completion, *, packet: bool) -> None:
+        known = {"status": nt.name_of(completion.status), "bytes": completion.transferred}
+        known["packet"] = packet
+        self._write("e", str(operation.opcode), id=hex(id(operation)), args=known)
 
     def cancel_asked(self, target: Any, found: bool) -> None:
         self._write("i", "cancel", s="t", args={"target": repr(target), "found": found})

@@ -8,7 +8,6 @@ of this module's own, which nobody takes packets from: they end by event, by rou
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import socket
 import sys
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from netpoll import CompletionPort, handles
 from netpoll import status as nt
 from netpoll.backends.sockets import INTERNET, SocketAssociation
+from netpoll.finalizers import closes_at_exit
 from netpoll.winapi.constants import FALSE, SOCKET_ERROR, TRUE
 from netpoll.winapi.errors import SetLastError, WSASetLastError, winsock_code
 from netpoll.winapi.events import Event, Tagged, event_of
@@ -146,7 +146,7 @@ def unattended() -> list[Backend]:
     return [port._backend] if port is not None and port.inflight() else []
 
 
-@atexit.register
+@closes_at_exit
 def forget_portless() -> None:
     """Close the port for what has none; what is pending on it is cancelled."""
     global _portless

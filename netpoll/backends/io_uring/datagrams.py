@@ -20,8 +20,6 @@ from netpoll.backends.io_uring.entries import (
 from netpoll.overlapped import Opcode
 
 if TYPE_CHECKING:
-    import socket
-
     from netpoll.backends.io_uring.entries import DatagramNative, Native
     from netpoll.buffers import Pinned
     from netpoll.overlapped import Overlapped
@@ -197,7 +195,7 @@ def prepare_send(operation: Operation, record: sockets.SocketAssociation) -> Non
 
 def send_datagram(operation: Operation) -> bool:
     """A try before the kernel is asked to wait, which almost never has to."""
-    sock: socket.socket = operation.handle
+    sock: Any = operation.handle  # whose sendmsg type checkers do not see for Windows
     if sock.gettimeout() != 0.0:
         sock.setblocking(False)
     flags = operation.flags | sockets.DONTWAIT | sockets.NOSIGNAL

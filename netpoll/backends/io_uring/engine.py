@@ -9,7 +9,6 @@ closing, fork() and exit. Each calls only itself and those below it.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import os
@@ -26,6 +25,7 @@ from netpoll.backends.io_uring.multishot import MultishotReceive, MultishotRecei
 from netpoll.backends.io_uring.resubmits import Resubmits
 from netpoll.backends.io_uring.staging import Staging
 from netpoll.backends.io_uring.table import PENDING, WAKE, Channel
+from netpoll.finalizers import closes_at_exit
 
 if TYPE_CHECKING:
     import threading
@@ -229,7 +229,7 @@ if hasattr(_os, "register_at_fork"):
     _os.register_at_fork(after_in_child=_in_child)
 
 
-@atexit.register
+@closes_at_exit
 def _at_exit() -> None:
     """Whatever is pending when the interpreter ends must not write to memory that is gone."""
     for port in list(software.ports):

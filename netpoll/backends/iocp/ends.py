@@ -95,6 +95,8 @@ class Ends(Waiting):
         if status >= FAILURES:
             operation.transferred = 0
         self._taken += 1
+        if self._observer is not None:
+            self._observer.ended(operation)
         self._release(operation)
 
     def _expire(self, operation: Operation, deadline: float) -> None:
@@ -152,12 +154,14 @@ def _on_routine(error: int, transferred: int, overlapped: LPOVERLAPPED, flags: i
 
 
 def _end_with_routine(port: Ends, operation: Operation, native: Native, status: int) -> None:
-    port._table.pop(native.address, None)
+    known = port._table.pop(native.address, None)
     status = status_seen(native, status)
     if native.finish is not None:
         status = native.finish(operation, status)
     operation._final = status
     operation._deadline = 0.0
+    if port._observer is not None and known is not None:  # else closing has told already
+        port._observer.ended(operation)
     operation.done = True
     port._taken += 1
     queue, operation._routines = operation._routines, None

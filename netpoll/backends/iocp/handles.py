@@ -22,6 +22,7 @@ from netpoll.errors import PortClosed
 from netpoll.handles import OnlyPolled, number_of
 
 if TYPE_CHECKING:
+    from netpoll.backends.base import Observer
     from netpoll.backends.iocp.functions import Handle
     from netpoll.backends.iocp.library import Library
     from netpoll.backends.iocp.polls import Polled
@@ -64,6 +65,7 @@ class Handles(Backend):
         "_lock",
         "_nowhere",
         "_numbers",
+        "_observer",
         "_port",
         "_sockets",
         "_sweep_at",
@@ -85,11 +87,16 @@ class Handles(Backend):
         """What operations that work on no handle belong to: their packets carry no key."""
         self._nowhere.associated = True
         self._closed = False
+        self._observer: Observer | None = None
+        """Asked by what is not plain only: the others end in packets, which tell by themselves."""
         self._port: Handle = self._kernel32.CreateIoCompletionPort(
             INVALID_HANDLE_VALUE, NULL, 0, concurrency
         )
         if self._port == NULL:
             raise nt.make_exception(nt.from_win32(self._kernel32.GetLastError()))
+
+    def observe(self, observer: Observer) -> None:
+        self._observer = observer
 
     def associate(self, handle: Any, key: Any, skip_on_success: bool) -> None:
         with self._lock:

@@ -7,7 +7,6 @@ packet (`ends.py`), starts (`starts.py`), and here cancels, closing, and the por
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import socket
@@ -24,6 +23,7 @@ from netpoll.backends.iocp.library import handle as as_handle
 from netpoll.backends.iocp.packets import WAKE_KEY
 from netpoll.backends.iocp.starts import Starts
 from netpoll.backends.iocp.waiting import BETWEEN_LOOKS
+from netpoll.finalizers import closes_at_exit
 from netpoll.overlapped import FILES, SENDS, Opcode, Overlapped
 
 if TYPE_CHECKING:
@@ -84,16 +84,27 @@ class IocpPort(Starts):
                 self.polls.forget(operation)
             elif operation.opcode is Opcode.WAIT:
                 self._watcher.forget(native.address)
+            if native.overlapped.Internal == nt.STATUS_PENDING:
+                self._tell_of_stop(operation, cause)
             return self.end(operation, cause)
         number = operation.handle.fileno()
         if number < 0:
             return False  # closing has stopped it
         asked = native.cause != 0
         native.cause = native.cause or cause
-        if operation.opcode is Opcode.RECV_POOLED and not asked and pooled.withdraw(operation):
-            return True
-        # what was not found has ended, and its packet is on the way (CAN-12)
-        return bool(self._kernel32.CancelIoEx(as_handle(number), native.overlapped)) and not asked
+        withdrawn = (
+            operation.opcode is Opcode.RECV_POOLED and not asked and pooled.withdraw(operation)
+        )
+        if not withdrawn:
+            found = self._kernel32.CancelIoEx(as_handle(number), native.overlapped)
+            if asked or not found:
+                return False  # what was not found has ended, its packet is on the way (CAN-12)
+        self._tell_of_stop(operation, cause)
+        return True
+
+    def _tell_of_stop(self, operation: Operation, cause: int) -> None:
+        if self._observer is not None:
+            self._observer.stopping(operation, cause)
 
     def cancel_all(self, handle: Any) -> bool:
         with self._lock:
@@ -117,14 +128,18 @@ class IocpPort(Starts):
             for operation in list(self._table.values()):
                 if operation.handle is not handle:
                     continue
+                native: Native = operation._native
+                pooled_one = operation.opcode is Opcode.RECV_POOLED
+                if native.overlapped.Internal == nt.STATUS_PENDING or pooled_one:
+                    self._tell_of_stop(operation, nt.STATUS_CONNECTION_ABORTED)
                 if operation.opcode is Opcode.POLL:
                     self._stop(operation, nt.STATUS_CANCELLED)
                 elif operation.opcode in HANGING:
                     if operation.opcode in FILES:
-                        operation._native.cause = descriptors.status_of_close(operation)
-                    self._kernel32.CancelIoEx(as_handle(number), operation._native.overlapped)
-                elif operation.opcode is Opcode.RECV_POOLED and not operation._native.cause:
-                    operation._native.cause = nt.STATUS_CONNECTION_ABORTED
+                        native.cause = descriptors.status_of_close(operation)
+                    self._kernel32.CancelIoEx(as_handle(number), native.overlapped)
+                elif pooled_one and not native.cause:
+                    native.cause = nt.STATUS_CONNECTION_ABORTED
                     pooled.withdraw(operation)
             if number >= 0:
                 if isinstance(handle, socket.socket):
@@ -150,6 +165,7 @@ class IocpPort(Starts):
         self._watcher.close()
         self._drain()
         with self._lock:
+            self._lose(self._early)
             self._early.clear()
             self._posted_packets.clear()
             self._sockets.clear()
@@ -175,11 +191,13 @@ class IocpPort(Starts):
                     if number >= 0:
                         native: Native = operation._native
                         asked = native.cause != 0
+                        if not asked and native.overlapped.Internal == nt.STATUS_PENDING:
+                            self._tell_of_stop(operation, nt.STATUS_CANCELLED)
                         native.cause = native.cause or nt.STATUS_CANCELLED
                         if operation.opcode is Opcode.RECV_POOLED and not asked:
                             pooled.withdraw(operation)
                         self._kernel32.CancelIoEx(as_handle(number), native.overlapped)
-            self._wait_once(64, BETWEEN_LOOKS, True)
+            self._lose(self._wait_once(64, BETWEEN_LOOKS, True))
             for operation in list(self._table.values()):
                 self._settle_if_ended(operation)
         for operation in list(self._table.values()):
@@ -238,7 +256,7 @@ class IocpPort(Starts):
         return operations.capability(opcode)
 
 
-@atexit.register
+@closes_at_exit
 def _close_all() -> None:
     """Whatever is pending when the interpreter ends must not write to memory that is gone."""
     for port in list(_open_ports):

@@ -71,7 +71,9 @@ class Starts(Ends):
                 and self._max_inflight is None
             )
             operation._plain_on = self if plain else None
-            operation._skips = sock.skip_on_success
+            operation._skips = skips = sock.skip_on_success
+            if skips and self._observer is not None:
+                operation._plain_on = None  # an end within its start is to be told of
 
     def _prepare_emulated(self, operation: Operation) -> None:
         """What our own threads find out, and post a packet of."""
@@ -254,6 +256,12 @@ class Starts(Ends):
                 status = native.finish(operation, status)
             operation._final = status
             self._taken += 1
+            if operation._plain_on is self:
+                self._release(operation)
+                return
+            operation.done = True
+            if self._observer is not None:
+                self._observer.ended_inline(operation)
             self._release(operation)
             if operation.event is not None:
                 operation.event.set()

@@ -20,7 +20,7 @@ from netpoll.backends.iocp.packets import WAKE_KEY, PacketQueue
 from netpoll.errors import PortClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from netpoll.backends.iocp.library import Library
     from netpoll.backends.iocp.native import Native
@@ -111,6 +111,7 @@ class Waiting(PacketQueue):
                 left = 0.0  # a packet goes first (PORT-25)
             taken = self._wait_once(limit, left, alertable)
             if self._closed:
+                self._lose(taken)
                 raise nt.make_exception(nt.STATUS_ABANDONED_WAIT_0)
             if not taken and self._early:
                 with self._lock:
@@ -151,6 +152,12 @@ class Waiting(PacketQueue):
             self._keep(taken, entries, thread.taken[0])
             raise
         return taken
+
+    def _lose(self, taken: Iterable[Completion]) -> None:
+        """The port is closed: nobody can have these any more."""
+        if self._observer is not None:
+            with self._lock:
+                self._observer.untaken(taken)
 
     def _keep(self, taken: list[Completion], entries: Any, number: int) -> None:
         """Ctrl-C broke the decoding off: what was taken from the kernel goes to the next wait."""
@@ -227,7 +234,10 @@ class Waiting(PacketQueue):
         try:
             taken = self._wait_once(64, left, False)
             with self._lock:
-                self._early.extend(taken)
+                if self._closed:
+                    self._lose(taken)
+                else:
+                    self._early.extend(taken)
         finally:
             self._leave()
 
