@@ -158,14 +158,15 @@ def test_one_that_waits_behind_a_send_can_be_cancelled(
     near, far = net.tcp_pair()
     port.associate(near)
     filled = clog(near)
-    sending = port.send(near, b"x")
+    data = bytes(1 << 20)  # and not what a little room would be enough for
+    sending = port.send(near, data)
     operation = port.disconnect(near)
     asked = port.cancel(operation)
     if not target.emulated:  # Windows does not say whether that is too late
         reading = run(read_to_end, far)
         assert {each.overlapped for each in collect(port, 2)} == {sending, operation}
         port.close_handle(near)
-        assert reading.result() == bytes(filled) + b"x"
+        assert reading.result() == bytes(filled) + data
         return
     assert asked
     completion = take(port)
@@ -175,7 +176,7 @@ def test_one_that_waits_behind_a_send_can_be_cancelled(
     port.send(near, b"y")
     port.disconnect(near)
     assert [each.error for each in collect(port, 2)] == [0, 0]
-    assert reading.result() == bytes(filled) + b"xy"
+    assert reading.result() == bytes(filled) + data + b"y"
 
 
 @pytest.mark.statement("DIS-02")

@@ -278,7 +278,7 @@ def test_an_associated_file_takes_no_routine(port: CompletionPort, opened: Open)
         port.read_into(file, bytearray(10), offset=0, routine=print)
     assert winerror(caught.value) == 10022
     nothing_more(port)
-    unsupported("the number is Winsock's (10022) for files too, and not 87")
+    unsupported("the number is Winsock's (10022) for files too, and not 87", "ASSOC-12")
 
 
 @pytest.mark.statement("ASSOC-13", "XFER-08")

@@ -131,7 +131,7 @@ def test_the_verdicts_are_about_the_statements_that_there_are() -> None:
     shown, known = verdicts(), statements.load()
     nowhere = {name for name, each in known.items() if statements.OTHERS in each.undecided}
     assert set(shown) == set(known) - nowhere, stale
-    body = " ".join(text("verdicts.md").split())
+    body = text("verdicts.md")
     for name, row in shown.items():
         for column, verdict in row.items():
             undecided = known[name].reason(column) is not None
@@ -139,7 +139,7 @@ def test_the_verdicts_are_about_the_statements_that_there_are() -> None:
             assert verdict not in {"not covered", "failed"}, f"{name} on {column}"
     for each in known.values():
         for reason in (*each.undecided.values(), *filter(None, [each.rest])):
-            assert reason.why in body, f"{each.id}: {stale}"
+            assert str(reason)[:50] in body, f"{each.id}: {stale}"  # the first line of a cell
 
 
 def unsupported_in_tests() -> Iterator[tuple[str, str]]:
