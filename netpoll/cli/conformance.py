@@ -170,7 +170,7 @@ def _print_decided(sheet: Sheet) -> None:
     text = (
         f"Of the {all_of_them} statements about Windows' ports, operations and cancels (PORT to "
         f"CAN, without pipes, files and waits), {decided} are decided by a test on one backend at "
-        f"least ({decided / all_of_them:.0%}): {columns}."
+        f"least ({decided / all_of_them:.0%}), unsupported ones left out: {columns}."
     )
     print(textwrap.fill(text, WIDTH) + "\n")
 

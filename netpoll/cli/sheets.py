@@ -119,9 +119,12 @@ class Sheet:
 
     def decided(self) -> tuple[int, int, list[int]]:
         """Of the statements about Windows' ports, operations and cancels: how many a test decides
-        on one backend at least, how many there are, and how many are decided in each column."""
+        on one backend at least, how many there are, and how many are decided in each column.
+
+        What is only reported as unsupported does not count.
+        """
         core = [name for name, each in self.known.items() if each.core]
-        open_ones = (UNDECIDED, NOT_COVERED, "skipped")
+        open_ones = (UNDECIDED, NOT_COVERED, "skipped", "unsupported")
         rows = [
             [self.outcome(name, each) not in open_ones for each in self.columns] for name in core
         ]

@@ -142,6 +142,15 @@ def test_the_verdicts_are_about_the_statements_that_there_are() -> None:
             assert str(reason)[:50] in body, f"{each.id}: {stale}"  # the first line of a cell
 
 
+def test_most_of_what_windows_does_with_sockets_is_decided_somewhere() -> None:
+    core = [name for name, each in statements.load().items() if each.core]
+    shown = verdicts()
+    decided = {"passed", "expected failure"}
+    count = sum(bool(decided & set(shown.get(name, {}).values())) for name in core)
+    assert count >= 0.85 * len(core)
+    assert f"{count} are decided" in " ".join(text("verdicts.md").split())
+
+
 def unsupported_in_tests() -> Iterator[tuple[str, str]]:
     """Each statement that a conformance test can report as unsupported, and the test.
 
