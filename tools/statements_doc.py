@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from netpoll.testing.statements import EVIDENCE, Statement, load  # noqa: E402
+from netpoll.testing.statements import EVIDENCE, OTHERS, Statement, load  # noqa: E402
 
 PAGE = ROOT / "docs" / "statements.md"
 
@@ -51,8 +51,12 @@ def _entry(statement: Statement) -> str:
     parts = [f"### {statement.id}", statement.text]
     if statement.wine:
         parts.append(f"Wine: {statement.wine}")
-    if statement.undecided:
-        parts.append(f"No test decides it ({statement.undecided}): {statement.why}")
+    said = len(parts)
+    for backend, reason in statement.undecided.items():
+        where = f" on {backend}" if backend != OTHERS else " elsewhere" * (len(parts) > said)
+        parts.append(f"No test decides it{where} ({reason.kind}): {reason.why}")
+    if statement.rest is not None:
+        parts.append(f"Not decided in part ({statement.rest.kind}): {statement.rest.why}")
     parts.append(f"*{', '.join(statement.evidence)}*")
     return "\n\n".join(parts) + "\n"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netpoll.cli.errors import CommandError
-from netpoll.cli.sheets import OUTCOMES, UNDECIDED, Sheet
+from netpoll.cli.sheets import OUTCOMES, PARTLY, UNDECIDED, Sheet
 from netpoll.cli.tables import Table, show
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ each statement of the contract, one column for each backend.
   expected failure  one did not, where Wine is known not to be like Windows
   unsupported       the backend cannot keep it, and says so
   skipped           this machine cannot tell
-  undecided         no test can decide it; the reasons say why
+  undecided         no test can decide it on this backend; the reasons say why
   not covered       no test of this suite decides it
 
 What --json prints on one machine, --with shows beside the columns of another. The suite is pytest
@@ -152,15 +152,27 @@ def _print(sheet: Sheet, statements: dict[str, str], only_failures: bool) -> Non
         show(grid)
     _print_reasons(sheet, statements)
     if not only_failures:
-        without = [
-            name for name in statements if name not in sheet.rows and name not in sheet.undecided
-        ]
-        text = f"Not covered by any test: {', '.join(without) or 'none'}"
+        text = f"Not covered by any test: {', '.join(sheet.missing(statements)) or 'none'}"
         print(textwrap.fill(text, WIDTH) + "\n")
+        _print_decided(sheet)
         _print_totals(sheet, statements)
         print(*sheet.others, sep="\n", end="\n" * bool(sheet.others))
     elif not grid.rows:
         print("no statement failed")
+
+
+def _print_decided(sheet: Sheet) -> None:
+    """How much of Windows' behaviour is decided at all."""
+    decided, all_of_them, each = sheet.decided()
+    columns = ", ".join(
+        f"{count} on {name}" for count, name in zip(each, sheet.columns, strict=True)
+    )
+    text = (
+        f"Of the {all_of_them} statements about Windows' ports, operations and cancels (PORT to "
+        f"CAN, without pipes, files and waits), {decided} are decided by a test on one backend at "
+        f"least ({decided / all_of_them:.0%}), unsupported ones left out: {columns}."
+    )
+    print(textwrap.fill(text, WIDTH) + "\n")
 
 
 def _print_totals(sheet: Sheet, statements: dict[str, str]) -> None:
@@ -171,18 +183,24 @@ def _print_totals(sheet: Sheet, statements: dict[str, str]) -> None:
 
 
 def _print_reasons(sheet: Sheet, statements: dict[str, str]) -> None:
-    """Why a statement failed, is unsupported or was skipped."""
+    """Why a statement failed, is unsupported, was skipped, or is not decided or not wholly."""
     seen: dict[tuple[str, str, str], list[str]] = {}
     for name in statements:
         for column, cell in sheet.rows.get(name, {}).items():
             for reason in cell.reasons:
                 seen.setdefault((name, cell.outcome, reason), []).append(column)
-        if name in sheet.undecided and name not in sheet.rows:
-            seen[(name, UNDECIDED, sheet.undecided[name])] = ["all"]
+        for column in sheet.columns:
+            undecided = sheet.undecided(name, column)
+            if undecided is not None and sheet.outcome(name, column) == UNDECIDED:
+                seen.setdefault((name, UNDECIDED, undecided), []).append(column)
+        about = sheet.known.get(name)
+        if about is not None and about.rest is not None and name in sheet.rows:
+            seen[(name, PARTLY, str(about.rest))] = list(sheet.rows[name])
     if not seen:
         return
     reasons = Table("Reasons", ("statement", "outcome", "on", "why"))
     for (name, outcome, reason), places in seen.items():
         why = textwrap.fill(reason, WIDTH)
-        reasons.rows.append((name, outcome, "\n".join(places), why))
+        on = "all" if places == sheet.columns else "\n".join(places)
+        reasons.rows.append((name, outcome, on, why))
     show(reasons)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from netpoll.testing.report import Report
+    from netpoll.testing.statements import Statement
 
 UNDECIDED = "undecided"
 NOT_COVERED = "not covered"
@@ -24,9 +25,8 @@ OUTCOMES = (
 )
 
 
-def _undecided() -> dict[str, str]:
-    known = statements.load().values()
-    return {each.id: f"{each.undecided}: {each.why}" for each in known if each.undecided}
+PARTLY = "in part"
+"""Of a reason: what of a statement no test decides, where tests decide the others."""
 
 
 @dataclass
@@ -39,8 +39,8 @@ class Sheet:
     netpoll: str
     python: str
     platform: str
-    undecided: dict[str, str] = field(default_factory=_undecided)
-    """Statements that no test can decide, and why."""
+    known: dict[str, Statement] = field(default_factory=statements.load)
+    """The statements, which say why no test decides some of them."""
     others: list[str] = field(default_factory=list[str])
     """Where the columns of `add` come from, a line each."""
 
@@ -98,7 +98,37 @@ class Sheet:
         cell = self.rows.get(statement, {}).get(column)
         if cell is not None:
             return cell.outcome
-        return UNDECIDED if statement in self.undecided else NOT_COVERED
+        return NOT_COVERED if self.undecided(statement, column) is None else UNDECIDED
+
+    def undecided(self, statement: str, column: str) -> str | None:
+        """Why no test decides it there; `None` if nothing is known against one."""
+        about = self.known.get(statement)
+        reason = about.reason(column) if about is not None else None
+        return str(reason) if reason is not None else None
+
+    def missing(self, statements: Iterable[str]) -> list[str]:
+        """Those that are silently absent, with the columns where they are so if not in all."""
+        found: list[str] = []
+        for name in statements:
+            where = [each for each in self.columns if self.outcome(name, each) == NOT_COVERED]
+            if where == self.columns:
+                found.append(name)
+            elif where:
+                found.append(f"{name} on {' and '.join(where)}")
+        return found
+
+    def decided(self) -> tuple[int, int, list[int]]:
+        """Of the statements about Windows' ports, operations and cancels: how many a test decides
+        on one backend at least, how many there are, and how many are decided in each column.
+
+        What is only reported as unsupported does not count.
+        """
+        core = [name for name, each in self.known.items() if each.core]
+        open_ones = (UNDECIDED, NOT_COVERED, "skipped", "unsupported")
+        rows = [
+            [self.outcome(name, each) not in open_ones for each in self.columns] for name in core
+        ]
+        return sum(map(any, rows)), len(core), [sum(column) for column in zip(*rows, strict=True)]
 
     def failed(self, statement: str) -> bool:
         """Whether it is not kept somewhere."""
@@ -111,9 +141,6 @@ class Sheet:
             sum(self.outcome(name, column) == outcome for name in names) for column in self.columns
         ]
 
-    def _why_not(self, statement: str) -> list[str]:
-        return [self.undecided[statement]] if statement in self.undecided else []
-
     def as_json(self, statements: Mapping[str, str]) -> dict[str, Any]:
         """
         :param statements: those to tell of, each with its text
@@ -123,9 +150,10 @@ class Sheet:
             cells: dict[str, Any] = {}
             for column in self.columns:
                 cell = self.rows.get(name, {}).get(column)
+                undecided = self.undecided(name, column)
                 cells[column] = {
                     "outcome": self.outcome(name, column),
-                    "reasons": cell.reasons if cell is not None else self._why_not(name),
+                    "reasons": cell.reasons if cell is not None else [undecided] * bool(undecided),
                     "tests": cell.tests if cell is not None else [],
                 }
             rows[name] = {"text": text, "backends": cells}

@@ -11,7 +11,8 @@ The file holds one object:
 
 Outcomes are `passed`, `failed`, `expected failure` (Wine gets it wrong, `reason` says what),
 `unsupported` (the backend cannot keep the statement, `reason` says why) and `skipped` (this machine
-cannot tell, `reason` says why). A statement of which nothing is recorded is *not covered*.
+cannot tell, `reason` says why). A statement of which nothing is recorded is *undecided* where
+`netpoll.testing.statements` has a reason, else *not covered*.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import netpoll
+from netpoll.testing import statements
 from netpoll.testing.wine import wine_version
 
 if TYPE_CHECKING:
@@ -84,12 +86,20 @@ class Report:
             raise ValueError(f"{path} is not a statement report of format 1: {error}") from None
 
     def table(self) -> dict[str, dict[str, Cell]]:
-        """statement id → backend id → what is known; a test without a backend speaks for all."""
+        """statement id → backend id → what is known; a test without a backend speaks for all.
+
+        Where a statement has a reason why no test decides it, none does, marked or not: what is a
+        rule of one backend says nothing of the others, though the same test runs there.
+        """
+        known = statements.load()
         table: dict[str, dict[str, Cell]] = {}
         for record in self.tests:
             columns = [record.backend] if record.backend is not None else self.backends
             for statement in record.statements:
+                about = known.get(statement)
                 for column in columns:
+                    if about is not None and about.reason(column) is not None:
+                        continue
                     _merge(table.setdefault(statement, {}), column, record)
         return table
 

@@ -73,8 +73,10 @@ def _refusal(sock: object, overlapped: object) -> int:
     if not is_socket(sock):
         return WSAENOTSOCK
     checked: Any = sock
-    accepting = known(checked).accepting_now() is not None  # ACC-04
-    return WSAEINVAL if accepting or not is_bound(checked) else 0
+    record = known(checked)
+    # ACC-04; and what is connected is not known to be so without its context (CON-08)
+    busy = record.accepting_now() is not None or record.needs_context is not None
+    return WSAEINVAL if busy or not is_bound(checked) else 0
 
 
 def _conclude(operation: Operation) -> None:

@@ -116,6 +116,43 @@ def test_json(tmp_path: Path) -> None:
     assert statements["SEND-04"]["backends"][SELECT]["reasons"] == ["it is too hard"]
 
 
+RULE_OF_ONE = """
+    import pytest
+
+    @pytest.mark.statement("EMU-30", "CLOSE-05")
+    def test_kept(port):
+        pass
+"""
+
+
+def test_what_no_test_decides_on_this_backend(tmp_path: Path) -> None:
+    arguments = ("--backend", "selectors-select")
+    result = conform(tmp_path, RULE_OF_ONE, arguments=(*arguments, "--json"))
+    found = json.loads(result.out)["statements"]
+    cell = found["EMU-30"]["backends"][SELECT]
+    assert cell == {
+        "outcome": "undecided",
+        "reasons": ["cannot be observed: a rule for io_uring"],
+        "tests": [],
+    }
+    assert found["MODE-08"]["backends"][SELECT]["outcome"] == "undecided"
+    assert found["CLOSE-05"]["backends"][SELECT]["outcome"] == "passed"
+    result = conform(tmp_path, RULE_OF_ONE, arguments=arguments)
+    assert re.search(r"^CLOSE-05 +in part +all +platform cannot: NtClose", result.out, re.MULTILINE)
+    assert re.search(r"^EMU-30 +undecided +all +cannot be observed", result.out, re.MULTILINE)
+    assert "Of the 193 statements about Windows" in " ".join(result.out.split())
+    assert "1 are decided by a test" in " ".join(result.out.split())
+
+
+def test_what_is_silently_absent_in_one_column_is_said(tmp_path: Path) -> None:
+    other = elsewhere(tmp_path, "iocp (Wine 0.1)", KEPT, EXPECTED)
+    result = conform(tmp_path / "here", KEPT, arguments=("--with", other))
+    absent = " ".join(result.out.split("Not covered by any test: ")[1].split("\n\n")[0].split())
+    assert f"RECV-05 on {' and '.join(columns())}," in absent
+    assert "ACC-01," in absent
+    assert "RECV-03" not in absent
+
+
 def test_one_variant_of_a_backend(tmp_path: Path) -> None:
     arguments = ("--backend", "selectors-select", "--json")
     result = conform(tmp_path, KEPT, arguments=arguments)

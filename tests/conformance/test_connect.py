@@ -23,6 +23,7 @@ from netpoll.testing.attempts import (
     winerror,
 )
 from netpoll.testing.drain import collect, nothing_more, take
+from netpoll.testing.outcome import unsupported
 from netpoll.testing.pairs import has_ipv6, receive_exactly
 from netpoll.testing.waiting import run, wait_for_waiters
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from netpoll import CompletionPort
+    from netpoll.testing.backends import Target
     from netpoll.testing.pairs import Loopback
 
 FAMILIES = [
@@ -212,6 +214,41 @@ def test_a_connect_that_nobody_answers_times_out(port: CompletionPort, net: Loop
     assert isinstance(completion.exception(), TimeoutError)
 
 
+@pytest.mark.statement("CON-06")
+def test_a_connect_that_the_system_gives_up_times_out(port: CompletionPort, net: Loopback) -> None:
+    sock = net.new_socket()
+    if sys.platform == "win32":
+        option, value = 5, 1  # TCP_MAXRT, in seconds
+    elif hasattr(socket, "TCP_USER_TIMEOUT"):
+        option, value = socket.TCP_USER_TIMEOUT, 1  # looked at when the first SYN is repeated
+    else:
+        option, value = getattr(socket, "TCP_CONNECTIONTIMEOUT", 0x20), 1  # macOS, in seconds
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    except OSError:
+        pytest.skip("this system tries for minutes, and cannot be told to give up")
+    port.associate(sock)
+    port.connect(sock, silent_address(net))
+    completion = take(port)
+    assert (completion.error, completion.status) == (121, nt.STATUS_IO_TIMEOUT)
+    error = completion.exception()
+    assert isinstance(error, TimeoutError)
+    assert vars(error)["wsaerror"] == 10060
+
+
+@pytest.mark.statement("CON-06")
+def test_a_connect_to_where_no_way_leads_is_unreachable(
+    port: CompletionPort, net: Loopback, target: Target
+) -> None:
+    sock = net.new_socket()
+    port.associate(sock)
+    # a broadcast is nobody's address, and this one does not leave the machine
+    ended = attempt(port, lambda: port.connect(sock, ("127.255.255.255", 9)))
+    if target.emulated:
+        assert not ended.inline
+    assert ended.number in ({10051, 10065} if ended.inline else {1231, 1232})
+
+
 @pytest.mark.statement("CON-07")
 def test_after_a_refusal_the_socket_can_connect_again(port: CompletionPort, net: Loopback) -> None:
     listener = net.listener()
@@ -279,6 +316,25 @@ def test_a_socket_that_is_bound_already_keeps_its_address(
     port.connect(sock, listener.getsockname())
     assert take(port).error == 0
     assert sock.getsockname() == accepted(net, listener).getpeername() == address
+
+
+@pytest.mark.statement("CON-11")
+def test_an_address_that_is_taken_may_show_at_the_connect(
+    port: CompletionPort, net: Loopback, target: Target
+) -> None:
+    """Two sockets may be bound alike, but not have the same peer too."""
+    listener = net.listener()
+    socks = [net.new_socket() for _ in range(2)]
+    for sock in socks:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0) if sock is socks[0] else socks[0].getsockname())
+        port.associate(sock)
+    assert not attempt(port, lambda: port.connect(socks[0], listener.getsockname())).number
+    ended = attempt(port, lambda: port.connect(socks[1], listener.getsockname()))
+    assert ended.error is not None
+    if target.emulated and ended.number in {1214, 10049}:
+        unsupported("the system says that there is no such address (10049)", "CON-11")
+    assert ended.number in {52, 10048}
 
 
 @pytest.mark.statement("CON-11")

@@ -16,6 +16,7 @@ from netpoll.testing.attempts import INVALID, NOT_CONNECTED, SHUT_DOWN, attempt,
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.outcome import require
 from netpoll.testing.pairs import has_ipv6, wait_readable
+from netpoll.testing.waiting import DEADLINE
 
 if TYPE_CHECKING:
     from netpoll import CompletionPort
@@ -725,9 +726,12 @@ def test_closing_cancels_the_receives(port: CompletionPort, net: Loopback, how: 
     require(port, how)
     near = net.bound(kind=UDP)
     port.associate(near)
-    started = [getattr(port, how)(near, bytearray(10)) for _ in range(3)]
+    started = [getattr(port, how)(near, bytearray(10)) for _ in range(2)]
+    told: Overlapped[Any] = Overlapped(event=threading.Event())
+    started.append(getattr(port, how)(near, bytearray(10), overlapped=told))
     nothing_more(port)
     port.close_handle(near)
+    assert told.wait(DEADLINE)
     ended = collect(port, 3)
     assert {completion.overlapped for completion in ended} == set(started)
     assert {(each.error, each.transferred) for each in ended} == {(995, 0)}

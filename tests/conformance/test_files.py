@@ -12,7 +12,7 @@ import netpoll
 from netpoll import OperationAborted, Overlapped
 from netpoll.testing.attempts import attempt, pattern, winerror
 from netpoll.testing.drain import collect, nothing_more, take
-from netpoll.testing.outcome import require
+from netpoll.testing.outcome import require, unsupported
 from netpoll.testing.waiting import DEADLINE
 
 if TYPE_CHECKING:
@@ -268,6 +268,17 @@ def test_skipping_packets_of_success(port: CompletionPort, opened: Open) -> None
         assert take(port).overlapped is operation
     assert operation.result() == 10
     nothing_more(port)
+
+
+@pytest.mark.statement("ASSOC-12")
+def test_an_associated_file_takes_no_routine(port: CompletionPort, opened: Open) -> None:
+    file = opened()
+    port.associate(file)
+    with pytest.raises(OSError, match="routine") as caught:
+        port.read_into(file, bytearray(10), offset=0, routine=print)
+    assert winerror(caught.value) == 10022
+    nothing_more(port)
+    unsupported("the number is Winsock's (10022) for files too, and not 87", "ASSOC-12")
 
 
 @pytest.mark.statement("ASSOC-13", "XFER-08")

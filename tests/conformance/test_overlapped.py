@@ -13,7 +13,6 @@ import netpoll
 from netpoll import Overlapped
 from netpoll.testing.accepted import winerror_of
 from netpoll.testing.drain import collect, nothing_more, take
-from netpoll.testing.outcome import unsupported
 from netpoll.testing.pairs import reset, wait_readable
 from netpoll.testing.waiting import DEADLINE, at_least, run, wait_for_waiters
 
@@ -92,8 +91,6 @@ def test_a_connect_that_raises_leaves_nothing_behind(port: CompletionPort, net: 
 def test_the_status_changes_when_the_packet_is_taken(
     port: CompletionPort, net: Loopback, target: Target
 ) -> None:
-    if not target.emulated:
-        unsupported("Wine writes the status at once, so a portable test must not look at it")
     pairs = [net.tcp_pair() for _ in range(3)]
     operations: list[Overlapped[bytes]] = []
     for near, far in pairs:

@@ -36,7 +36,6 @@ def needs_poll(port: CompletionPort) -> None:
     require(port, "poll")
 
 
-@pytest.mark.statement("LIB-04")
 @pytest.mark.parametrize("early", [True, False], ids=["data-waits", "data-comes-later"])
 def test_a_poll_for_reading_ends_with_data_and_takes_none(
     port: CompletionPort, net: Loopback, early: bool

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from netpoll import CompletionPort, Overlapped, PortClosed
+from netpoll import CompletionPort, OperationAborted, Overlapped, PortClosed
 from netpoll.testing import accepted
 from netpoll.testing.accepted import winerror_of
 from netpoll.testing.drain import collect, nothing_more, take
@@ -78,9 +78,11 @@ def test_one_port_serves_many_handles(port: CompletionPort, net: Loopback) -> No
 
 
 @pytest.mark.statement("PORT-04")
-def test_without_a_limit_every_processor_may_have_a_packet_at_once(make_port: MakePort) -> None:
+def test_without_a_limit_every_processor_may_have_a_packet_at_once(
+    make_port: MakePort, target: Target
+) -> None:
     port = make_port(concurrency=0)
-    count = os.cpu_count() or 1
+    count = (os.cpu_count() or 1) + target.emulated
     all_have_one = threading.Barrier(count)
 
     def worker() -> Any:
@@ -94,6 +96,8 @@ def test_without_a_limit_every_processor_may_have_a_packet_at_once(make_port: Ma
     for number in range(count):
         port.post(key=number)
     assert sorted(worker.result() for worker in workers) == list(range(count))
+    if target.emulated:
+        unsupported("a concurrency of 0 sets no limit: Python's threads share the interpreter")
 
 
 def test_a_negative_concurrency_is_refused(make_port: MakePort) -> None:
@@ -216,7 +220,7 @@ def test_an_operations_packet_goes_to_the_last_waiter_too(
     make_port: MakePort, target: Target, net: Loopback
 ) -> None:
     if not target.emulated:
-        unsupported(NOT_ON_THE_KERNELS_PORT)
+        unsupported(NOT_ON_THE_KERNELS_PORT, "PORT-07")
     port = make_port(concurrency=8)
     near, far = net.tcp_pair()
     port.associate(near, "socket")
@@ -458,6 +462,21 @@ def test_an_associated_handle_does_not_keep_waiters_and_outlives_the_port(
     far.sendall(b"still open")
     wait_readable(near)
     assert near.recv(20) == b"still open"
+
+
+@pytest.mark.statement("PORT-20")
+def test_what_is_pending_on_a_handle_ends_with_its_port(make_port: MakePort, net: Loopback) -> None:
+    port = make_port()
+    near, far = net.tcp_pair()
+    port.associate(near, "key")
+    operation: Overlapped[bytes] = Overlapped(event=threading.Event())
+    port.recv(near, 10, overlapped=operation)
+    port.close()
+    far.sendall(b"too late")
+    assert operation.wait(DEADLINE)
+    with pytest.raises(OperationAborted):
+        operation.result()
+    unsupported("closing a port ends what is pending on its handles: no port object outlives it")
 
 
 # -- batches ---------------------------------------------------------------------------------------

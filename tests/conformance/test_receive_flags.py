@@ -11,6 +11,7 @@ from netpoll import UnsupportedOperation
 from netpoll.operations.flags import MSG_PARTIAL
 from netpoll.testing.attempts import attempt, pattern, winerror
 from netpoll.testing.drain import collect, nothing_more, take
+from netpoll.testing.outcome import unsupported
 from netpoll.testing.pairs import reset, wait_readable
 
 if TYPE_CHECKING:
@@ -158,6 +159,18 @@ def test_all_is_refused_with_other_flags(
         start(port, how, near, WAITALL | other)
     assert winerror(caught.value) == 10045
     assert port.inflight() == []
+
+
+@pytest.mark.statement("RECV-14")
+def test_all_is_refused_of_a_non_blocking_socket(
+    port: CompletionPort, net: Loopback, target: Target
+) -> None:
+    if target.emulated:
+        unsupported("every associated socket is non-blocking, and waits for all the same")
+    near, _ = net.tcp_pair()
+    port.associate(near)
+    near.setblocking(False)
+    assert attempt(port, lambda: port.recv(near, 8, flags=WAITALL)).number in {50, 10045}
 
 
 @pytest.mark.statement("RECV-14")

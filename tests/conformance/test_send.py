@@ -17,11 +17,13 @@ from netpoll.testing.attempts import (
     read_to_end,
 )
 from netpoll.testing.drain import collect, nothing_more, take
+from netpoll.testing.outcome import unsupported
 from netpoll.testing.pairs import receive_exactly, reset, wait_readable
 from netpoll.testing.waiting import run
 
 if TYPE_CHECKING:
     from netpoll import CompletionPort
+    from netpoll.testing.backends import Target
     from netpoll.testing.pairs import Loopback
 
 LARGE = 16 << 20
@@ -90,6 +92,57 @@ def test_flags_that_are_none_are_refused(
     with pytest.raises((TypeError, ValueError), match="flags"):
         port.recv_into(near, bytearray(1), flags=flags)
     assert port.inflight() == []
+
+
+@pytest.mark.statement("SEND-02")
+def test_a_send_that_fits_ends_within_its_start(port: CompletionPort, net: Loopback) -> None:
+    near, far = net.tcp_pair()
+    port.associate(near, skip_on_success=True)
+    for _ in range(3):
+        operation = port.send(near, b"0123456789")
+        assert operation.done
+        assert operation.result() == 10
+    nothing_more(port)
+    assert receive_exactly(far, 30) == b"0123456789" * 3
+
+
+@pytest.mark.statement("SEND-02")
+def test_one_send_of_any_size_is_taken_at_once(
+    port: CompletionPort, net: Loopback, target: Target
+) -> None:
+    near, far = net.tcp_pair()
+    port.associate(near)
+    data = pattern(LARGE)
+    operation = port.send(near, data)
+    if target.emulated:
+        nothing_more(port)
+        reading = run(receive_exactly, far, LARGE)
+        assert take(port).result() == LARGE
+        assert reading.result() == data
+        unsupported("the system takes what its buffer has room for, and the send waits for more")
+    completion = port.get(timeout=1)  # nobody reads
+    reading = run(receive_exactly, far, LARGE)
+    late = completion or take(port)
+    assert (late.overlapped, late.result(), reading.result()) == (operation, LARGE, data)
+    assert completion is not None, "not before the peer had read"
+
+
+@pytest.mark.statement("SEND-03")
+def test_without_a_send_buffer_a_send_pends_until_its_bytes_are_delivered(
+    port: CompletionPort, net: Loopback, target: Target
+) -> None:
+    if target.emulated:
+        unsupported("the system has a least size of the send buffer, which is not 0")
+    near, far = net.tcp_pair()
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
+    port.associate(near)
+    data = pattern(LARGE)
+    operation = port.send(near, data)  # with a buffer it would be copied, and end (SEND-02)
+    assert port.get(timeout=0.1) is None
+    reading = run(receive_exactly, far, LARGE)
+    completion = take(port)
+    assert (completion.overlapped, completion.result()) == (operation, LARGE)
+    assert reading.result() == data
 
 
 @pytest.mark.statement("EMU-26", "SEND-04")
@@ -164,6 +217,7 @@ def test_after_shutting_sending_down_sends_fail(port: CompletionPort, net: Loopb
     for data in (b"x", b"", [b"x", b"y"]):
         ended = attempt(port, lambda data=data: port.send(near, data))  # type: ignore[misc]
         assert ended.number in SHUT_DOWN
+        assert ended.inline
         assert ended.transferred == 0
     far.sendall(b"back")
     port.recv(near, 10)
@@ -177,7 +231,9 @@ def test_after_a_reset_sends_fail_with_it(port: CompletionPort, net: Loopback) -
     reset(far)
     wait_readable(near)
     for _ in range(3):
-        assert attempt(port, lambda: port.send(near, b"x")).number in RESET
+        ended = attempt(port, lambda: port.send(near, b"x"))
+        assert ended.number in RESET
+        assert ended.inline
 
 
 @pytest.mark.statement("SEND-04")

@@ -149,7 +149,7 @@ def test_the_socket_s_own_time_limits_do_not_end_transfers(
     assert (completion.overlapped, completion.result()) == (receiving, b"late")
 
 
-@pytest.mark.statement("EMU-31", "XFER-08")
+@pytest.mark.statement("XFER-08")
 def test_a_closed_socket_is_no_socket(port: CompletionPort, net: Loopback) -> None:
     near, _ = net.tcp_pair()
     port.associate(near)

@@ -192,7 +192,7 @@ def test_an_event_is_a_packet(port: CompletionPort, event: Event, early: bool) -
 @pytest.mark.statement("WAIT-02")
 def test_a_wait_takes_the_signal_of_an_event_that_resets_itself(port: CompletionPort) -> None:
     if not WINDOWS:
-        unsupported("a descriptor stays readable: nothing is consumed by a wait")
+        unsupported("a descriptor stays readable: nothing is consumed by a wait", "WAIT-02")
     event = Event(manual=False)
     port.wait(event)
     port.wait(event)
@@ -237,13 +237,15 @@ def test_a_pidfd_of_the_programs_own(port: CompletionPort, spawn: Spawn) -> None
 # -- ends before the end ---------------------------------------------------------------------------
 
 
-@pytest.mark.statement("CAN-02", "CAN-03", "CAN-05")
+@pytest.mark.statement("CAN-02", "CAN-03", "CAN-05", "WAIT-01")
 def test_a_cancelled_wait_leaves_the_process_alone(port: CompletionPort, spawn: Spawn) -> None:
     child = spawn(LISTEN)
     operation = port.wait(child)
     assert [each.handle for each in port.inflight()] == [child]
     assert operation.cancel()
     assert not operation.cancel()
+    with pytest.raises(RuntimeError, match=r"pending|in use"):
+        operation.release()  # the request is not the end of it
     assert take(port).error == 995
     assert child.poll() is None
     port.resubmit(operation)

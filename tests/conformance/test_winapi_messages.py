@@ -133,8 +133,7 @@ def test_what_is_wrong_with_a_datagram_call(port: CompletionPort, net: Loopback)
 def test_reports_can_be_turned_off(port: CompletionPort, net: Loopback) -> None:
     near, far = net.udp_pair()
     w.CreateIoCompletionPort(near, port, "key", 0)
-    if w.WSAIoctl(near, w.SIO_UDP_CONNRESET, w.FALSE) != (0, 0):
-        unsupported("SIO_UDP_CONNRESET")
+    assert w.WSAIoctl(near, w.SIO_UDP_CONNRESET, w.FALSE) == (0, 0)
     name = far.getsockname()
     far.close()
     record = w.OVERLAPPED()
@@ -152,7 +151,7 @@ def test_reports_can_be_turned_off(port: CompletionPort, net: Loopback) -> None:
 @pytest.mark.statement("UDP-05", "UDP-06")
 def test_reports_are_on_by_default(port: CompletionPort, net: Loopback) -> None:
     if sys.platform not in ("linux", "win32"):
-        unsupported("this system tells connected sockets only of unreachable ports")
+        unsupported("this system tells connected sockets only of unreachable ports", "UDP-05")
     gone = net.bound(*UDP)
     nobody = gone.getsockname()
     gone.close()
@@ -254,6 +253,18 @@ def test_what_transmitfile_refuses(port: CompletionPort, net: Loopback, tmp_path
             assert w.TransmitFile(sock, file, 0, 0, record, w.NULL, flags) == w.FALSE
             assert w.WSAGetLastError() == code
     assert w.TransmitFile(near, w.NULL, 0, 0, w.NULL, w.NULL, 0) == w.TRUE
+
+
+@pytest.mark.statement("TXF-05")
+def test_transmitfile_does_not_make_the_socket_new(port: CompletionPort, net: Loopback) -> None:
+    near, far = net.tcp_pair()
+    flags = w.TF_DISCONNECT | w.TF_REUSE_SOCKET
+    head = w.TRANSMIT_FILE_BUFFERS(b"x", 1)
+    assert w.TransmitFile(near, w.NULL, 0, 0, w.OVERLAPPED(), head, flags) == w.FALSE
+    assert w.WSAGetLastError() == w.WSAEOPNOTSUPP
+    assert w.TransmitFile(near, w.NULL, 0, 0, w.NULL, head, w.TF_DISCONNECT) == w.TRUE
+    assert receive_exactly(far, 1) == b"x"
+    unsupported("TransmitFile refuses TF_REUSE_SOCKET (10045): DisconnectEx may follow it")
 
 
 @pytest.mark.statement("TXF-02")

@@ -139,6 +139,19 @@ def test_a_statement_that_does_not_exist_is_an_error(pytester: pytest.Pytester) 
     result.stderr.fnmatch_lines(["*test_something*no statement is called 'PORT-99'*"])
 
 
+def test_what_a_test_says_does_not_count_where_there_is_a_reason_why_none_decides() -> None:
+    about = ["EMU-30", "OWN-01"]
+    records = [Record("test", about, backend, "passed") for backend in ("io_uring", "selectors-x")]
+    everywhere = Record("another", ["CAN-09"], None, "passed")
+    report = Report(["io_uring", "selectors-x", "iocp"], [*records, everywhere])
+    columns = {name: list(row) for name, row in report.table().items()}
+    assert columns == {
+        "EMU-30": ["io_uring"],
+        "OWN-01": ["io_uring", "selectors-x"],
+        "CAN-09": ["io_uring", "selectors-x"],
+    }
+
+
 def test_the_backend_ends_the_id_behind_a_tests_own_parameters(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import netpoll
 from netpoll import status as nt
-from netpoll.backends import base
+from netpoll.backends import NAMES, base, probe
 from netpoll.testing import statements
+from netpoll.testing.wine import DIFFERENCES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 WRITTEN = ("contract.md", "platforms.md", "architecture.md", "winapi.md")
@@ -99,3 +105,119 @@ def test_each_complaint_names_tests_that_there_are() -> None:
     }
     assert len(named) > 40
     assert set(named) - there == set()
+
+
+# -- verdicts --------------------------------------------------------------------------------------
+
+
+def verdicts() -> dict[str, dict[str, str]]:
+    """Statement → column → verdict, as docs/verdicts.md shows them."""
+    lines = text("verdicts.md").splitlines()
+    (head,) = (
+        number for number, line in enumerate(lines) if line.startswith("statement  io_uring")
+    )
+    columns = re.split(r"\s{2,}", lines[head].strip())[1:]
+    rows: dict[str, dict[str, str]] = {}
+    for line in lines[head + 2 :]:
+        name, *cells = re.split(r"\s{2,}", line.strip())
+        if not ID.fullmatch(name):
+            break
+        rows[name] = dict(zip(columns, cells, strict=True))
+    return rows
+
+
+def test_the_verdicts_are_about_the_statements_that_there_are() -> None:
+    stale = "make docs/verdicts.md again, by the commands at its head"
+    shown, known = verdicts(), statements.load()
+    nowhere = {name for name, each in known.items() if statements.OTHERS in each.undecided}
+    assert set(shown) == set(known) - nowhere, stale
+    body = text("verdicts.md")
+    for name, row in shown.items():
+        for column, verdict in row.items():
+            undecided = known[name].reason(column) is not None
+            assert (verdict == "undecided") is undecided, f"{name} on {column}: {stale}"
+            assert verdict not in {"not covered", "failed"}, f"{name} on {column}"
+    for each in known.values():
+        for reason in (*each.undecided.values(), *filter(None, [each.rest])):
+            assert str(reason)[:50] in body, f"{each.id}: {stale}"  # the first line of a cell
+
+
+def test_most_of_what_windows_does_with_sockets_is_decided_somewhere() -> None:
+    core = [name for name, each in statements.load().items() if each.core]
+    shown = verdicts()
+    decided = {"passed", "expected failure"}
+    count = sum(bool(decided & set(shown.get(name, {}).values())) for name in core)
+    assert count >= 0.85 * len(core)
+    assert f"{count} are decided" in " ".join(text("verdicts.md").split())
+
+
+def unsupported_in_tests() -> Iterator[tuple[str, str]]:
+    """Each statement that a conformance test can report as unsupported, and the test.
+
+    Not where an operation is missing altogether (`require`): that is a row of its own there.
+    """
+    for path in sorted((DOCS.parent / "tests" / "conformance").glob("test_*.py")):
+        for test in ast.parse(path.read_text(encoding="utf-8")).body:
+            if not isinstance(test, ast.FunctionDef):
+                continue
+            calls = [each for each in ast.walk(test) if isinstance(each, ast.Call)]
+            marks = [each for each in calls if ast.unparse(each.func) == "pytest.mark.statement"]
+            for call in calls:
+                if ast.unparse(call.func) == "unsupported":
+                    ids = call.args[1:] or [name for mark in marks for name in mark.args]
+                    yield from ((ast.literal_eval(name), test.name) for name in ids)
+
+
+def kept_not_by(column: str) -> set[str]:
+    """What the table of docs/platforms.md says that a backend cannot keep."""
+    part = text("platforms.md").split("\n## What is not kept\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\[[^|]+) \| ([^|]+) \|", part, re.MULTILINE)
+    assert len(rows) > 15
+    named = [(ID.findall(ids), set(where.split(", "))) for ids, where in rows]
+    assert all(where <= {*NAMES, "all"} for _, where in named)
+    return {name for ids, where in named if where & {column, "all"} for name in ids}
+
+
+@pytest.mark.parametrize(
+    ("backend", "column"),
+    [
+        ("io_uring", "io_uring"),
+        ("selectors", "selectors-epoll"),
+        ("iocp", "iocp (Wine 8.0)"),
+    ],
+)
+def test_what_a_backend_does_not_keep_is_what_its_verdicts_say(backend: str, column: str) -> None:
+    unsupported = {name for name, row in verdicts().items() if row[column] == "unsupported"}
+    assert kept_not_by(backend) == unsupported
+
+
+def test_what_a_test_can_report_as_unsupported_is_documented() -> None:
+    # in the table, or with the system that differs beside its backend's others
+    listed = set(re.findall(rf"\[({ID.pattern})\]", text("platforms.md")))
+    undecided = {name for name, each in statements.load().items() if each.undecided}
+    for name, test in unsupported_in_tests():
+        assert name in listed | undecided, f"{test}: {name} is not in docs/platforms.md"
+
+
+def test_what_wine_gets_wrong_is_listed() -> None:
+    (listed,) = re.findall(
+        r"^Under Wine 8 these differ(.*?)\.\s", text("platforms.md"), re.M | re.S
+    )
+    assert set(ID.findall(listed)) == {each.statement for each in DIFFERENCES}
+
+
+def test_how_operations_are_done_is_what_the_backends_say() -> None:
+    """The row of docs/platforms.md against `capability()`, where a backend works here."""
+    (row,) = re.findall(r"^\| operations \| (.+) \|$", text("platforms.md"), re.MULTILINE)
+    cells = dict(zip(("selectors", "iocp", "io_uring"), row.split(" | "), strict=True))
+    for name, cell in cells.items():
+        if not probe(name).usable:
+            continue
+        port = netpoll.CompletionPort(name)
+        emulated = {each for each in netpoll.Opcode if port.capability(each) == "emulated"}
+        port.close()
+        if name == "selectors":
+            assert cell == "all emulated"
+            assert all(port.capability(each) != "native" for each in netpoll.Opcode)
+        else:
+            assert emulated == set(re.findall(r"`(\w+)`", cell)), name
