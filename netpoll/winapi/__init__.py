@@ -11,6 +11,17 @@ pointers. What fails returns what it returns in C, and the code is in `GetLastEr
 
 from netpoll.winapi import constants as _constants
 from netpoll.winapi.accepting import AcceptEx, GetAcceptExSockaddrs
+from netpoll.winapi.calls import (
+    WSAAccept,
+    WSAConnect,
+    accept,
+    connect,
+    ioctlsocket,
+    recv,
+    recvfrom,
+    send,
+    sendto,
+)
 from netpoll.winapi.connecting import ConnectEx
 from netpoll.winapi.constants import *  # noqa: F403
 from netpoll.winapi.errors import GetLastError, SetLastError, WSAGetLastError, WSASetLastError
@@ -26,14 +37,22 @@ from netpoll.winapi.events import (
 )
 from netpoll.winapi.files import TRANSMIT_FILE_BUFFERS, DisconnectEx, TransmitFile
 from netpoll.winapi.handles import HANDLE, INVALID_SOCKET, CloseHandle, closesocket
+from netpoll.winapi.ioctls import WSAIoctl
 from netpoll.winapi.messages import (
     SOCKADDR,
     WSAMSG,
-    WSAIoctl,
     WSARecvFrom,
     WSARecvMsg,
     WSASendMsg,
     WSASendTo,
+)
+from netpoll.winapi.objects import (
+    GetOverlappedResultEx,
+    Sleep,
+    WaitForMultipleObjects,
+    WaitForMultipleObjectsEx,
+    WaitForSingleObject,
+    WaitForSingleObjectEx,
 )
 from netpoll.winapi.overlapped import (
     OVERLAPPED,
@@ -66,46 +85,62 @@ from netpoll.winapi.sockets import (
     socket,
 )
 from netpoll.winapi.transfers import WSARecv, WSASend
-from netpoll.winapi.waits import SleepEx, WaitForSingleObject, WSAWaitForMultipleEvents
+from netpoll.winapi.waits import SleepEx, WSAWaitForMultipleEvents
+from netpoll.winapi.words import HIBYTE, LOBYTE, MAKEWORD
 
-__all__ = [
-    "HANDLE",
-    "INVALID_SOCKET",
-    "OVERLAPPED",
-    "OVERLAPPED_ENTRY",
-    "SOCKADDR",
-    "SOCKET",
-    "TRANSMIT_FILE_BUFFERS",
-    "WSABUF",
-    "WSAMSG",
+# the headers have a name for each kind of string, and several for a record
+CreateEventA = CreateEventW = CreateEvent
+WSASocketA = WSASocketW = WSASocket
+WSAOVERLAPPED = OVERLAPPED
+
+__all__: list[str] = [
     "AcceptEx",
     "CancelIo",
     "CancelIoEx",
     "CloseHandle",
     "ConnectEx",
     "CreateEvent",
+    "CreateEventA",
+    "CreateEventW",
     "CreateIoCompletionPort",
     "DisconnectEx",
     "Event",
     "GetAcceptExSockaddrs",
     "GetLastError",
     "GetOverlappedResult",
+    "GetOverlappedResultEx",
     "GetQueuedCompletionStatus",
     "GetQueuedCompletionStatusEx",
+    "HANDLE",
+    "HIBYTE",
     "HasOverlappedIoCompleted",
+    "INVALID_SOCKET",
+    "LOBYTE",
+    "MAKEWORD",
+    "OVERLAPPED",
+    "OVERLAPPED_ENTRY",
     "PostQueuedCompletionStatus",
     "ResetEvent",
+    "SOCKADDR",
+    "SOCKET",
     "SetEvent",
     "SetFileCompletionNotificationModes",
     "SetLastError",
+    "Sleep",
     "SleepEx",
+    "TRANSMIT_FILE_BUFFERS",
     "TransmitFile",
+    "WSAAccept",
+    "WSABUF",
     "WSACleanup",
     "WSACloseEvent",
+    "WSAConnect",
     "WSACreateEvent",
     "WSAGetLastError",
     "WSAGetOverlappedResult",
     "WSAIoctl",
+    "WSAMSG",
+    "WSAOVERLAPPED",
     "WSARecv",
     "WSARecvFrom",
     "WSARecvMsg",
@@ -116,19 +151,34 @@ __all__ = [
     "WSASetEvent",
     "WSASetLastError",
     "WSASocket",
+    "WSASocketA",
+    "WSASocketW",
     "WSAStartup",
     "WSAWaitForMultipleEvents",
+    "WaitForMultipleObjects",
+    "WaitForMultipleObjectsEx",
     "WaitForSingleObject",
+    "WaitForSingleObjectEx",
+    "accept",
     "bind",
     "closesocket",
+    "connect",
     "getpeername",
     "getsockname",
     "getsockopt",
+    "ioctlsocket",
     "listen",
+    "recv",
+    "recvfrom",
+    "send",
+    "sendto",
     "setsockopt",
     "shutdown",
     "socket",
 ]
+
+__all__ += _constants.__all__
+_constants.add_numbered(__all__)
 
 
 def __getattr__(name: str) -> int:

@@ -32,6 +32,7 @@ class Event:
         """Signal it."""
         with changed:
             self.signalled = True
+            self._operations = self.pending()  # what has ended may go, and its buffers with it
             self._tell()
 
     def _tell(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import status as nt
 from netpoll.handles import number_of
+from netpoll.winapi.blocking import block
 from netpoll.winapi.constants import (
     FALSE,
     SD_SEND,
@@ -20,7 +21,7 @@ from netpoll.winapi.errors import WSASetLastError
 from netpoll.winapi.handles import WSAENOTSOCK, is_socket
 from netpoll.winapi.overlapped import first_bytes
 from netpoll.winapi.sockets import WSAEINVAL
-from netpoll.winapi.starts import block, start
+from netpoll.winapi.starts import start
 
 if TYPE_CHECKING:
     import socket

@@ -46,6 +46,8 @@ class Known:
         "last",
         "modes",
         "needs_context",
+        "nonblocking",
+        "options",
         "overlapped",
         "port",
         "told_by",
@@ -59,6 +61,10 @@ class Known:
         """SetFileCompletionNotificationModes."""
         self.overlapped: bool = True
         """Whether it was made with WSA_FLAG_OVERLAPPED."""
+        self.nonblocking: bool = False
+        """FIONBIO."""
+        self.options: dict[int, int] = {}
+        """Those that `blocking` keeps."""
         # weak, all three: a record that holds its own socket would live for ever
         self.accepting: weakref.ref[Operation] | None = None
         """The AcceptEx that it waits in as the accept socket."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from netpoll import status as nt
-from netpoll.winapi.constants import NULL, SIO_UDP_CONNRESET, SOCKET_ERROR
-from netpoll.winapi.errors import WSASetLastError, winsock_code
-from netpoll.winapi.handles import WSAENOTSOCK, is_socket, port_of
+from netpoll.winapi.blocking import send_a_part, sends_a_part
+from netpoll.winapi.constants import NULL
+from netpoll.winapi.handles import WSAENOTSOCK, is_socket
 from netpoll.winapi.overlapped import OVERLAPPED, WSABUF, views_of
 from netpoll.winapi.starts import in_c
 from netpoll.winapi.transfers import WSAEINVAL, answer, transfer
@@ -93,6 +93,8 @@ def WSASendTo(
     """
     if not is_socket(s):
         return answer(WSAENOTSOCK, 0)
+    if lpOverlapped is None and sends_a_part(s):
+        return answer(*send_a_part(s, lpBuffers, dwBufferCount, dwFlags))
     routine = in_c(lpCompletionRoutine)
 
     def begin(port: CompletionPort, operation: Operation) -> object:
@@ -170,21 +172,3 @@ def _has_come(operation: Operation) -> bool:
     """Whether there was a message, be it cut off (UDP-01)."""
     assert operation.outcome is not None
     return not nt.is_error(operation.outcome[0])
-
-
-def WSAIoctl(s: socket.socket, dwIoControlCode: int, lpvInBuffer: Any) -> tuple[int, int]:
-    """SIO_UDP_CONNRESET with TRUE or FALSE: whether datagrams that found no port fail a receive
-    (UDP-06). The extension functions need no asking for.
-
-    :return: (0, 0); or (SOCKET_ERROR, 0): 10045 for any other code, or where the system cannot
-    """
-    if not is_socket(s):
-        return answer(WSAENOTSOCK, 0)
-    if dwIoControlCode != SIO_UDP_CONNRESET:
-        return answer(WSAEOPNOTSUPP, 0)
-    try:
-        port_of(s).report_unreachable(s, bool(lpvInBuffer))
-    except OSError as error:
-        WSASetLastError(winsock_code(error))
-        return SOCKET_ERROR, 0
-    return 0, 0

@@ -13,6 +13,7 @@ from netpoll import PortClosed
 from netpoll import status as nt
 from netpoll.backends import addresses
 from netpoll.winapi import constants as c
+from netpoll.winapi.blocking import keeps, set_kept
 from netpoll.winapi.errors import WSASetLastError, winsock_code
 from netpoll.winapi.handles import (
     INVALID_SOCKET,
@@ -189,6 +190,9 @@ def setsockopt(s: SOCKET, level: int, optname: int, optval: Any, optlen: int = 0
         return _update_context(s, optval)
     if level == c.SOL_SOCKET and optname == c.SO_UPDATE_CONNECT_CONTEXT:
         return _update_context(s, s)
+    if keeps(level, optname):
+        set_kept(s, optname, optval)
+        return 0
     return _do(s, lambda: s.setsockopt(level, optname, optval))
 
 
@@ -219,6 +223,8 @@ def getsockopt(s: SOCKET, level: int, optname: int) -> tuple[int, int]:
         return _fail(WSAENOTSOCK), 0
     if level == c.SOL_SOCKET and optname == c.SO_CONNECT_TIME:
         return 0, connect_time(s)
+    if keeps(level, optname):
+        return 0, known(s).options.get(optname, 0)
     try:
         return 0, s.getsockopt(level, optname)
     except OSError as error:

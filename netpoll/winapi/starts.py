@@ -64,7 +64,7 @@ def start(
     try:
         _tell_event(operation, overlapped, routine)
         if not record.overlapped and operation.event is None:
-            _tell(operation, Event(manual_reset=True, signalled=False))
+            tell(operation, Event(manual_reset=True, signalled=False))
         begin(starting_port(sock), operation)
     except BaseException as error:
         operation.done = True  # nobody is to wait for it
@@ -96,10 +96,11 @@ def _tell_event(
         operation.packet = False
         event = event.event
     if event:
-        _tell(operation, event)
+        tell(operation, event)
 
 
-def _tell(operation: Operation, event: Event) -> None:
+def tell(operation: Operation, event: Event) -> None:
+    """The end of `operation` sets `event`."""
     operation.event = event
     event.expect(operation)
 
@@ -116,23 +117,6 @@ def in_c(routine: CompletionRoutine | None) -> Callable[..., object] | None:
         routine(error, transferred, operation.owner, flags)
 
     return run
-
-
-def block(sock: socket.socket, begin: Start, conclude: Conclude | None = None) -> tuple[int, int]:
-    """What a call without an OVERLAPPED does: wait for the end (OVL-17), alertably (APC-05).
-
-    :return: the Winsock code and the bytes moved
-    """
-    operation = Operation(OVERLAPPED(), conclude)
-    operation.packet = False
-    _tell(operation, Event(manual_reset=True, signalled=False))
-    try:
-        begin(starting_port(sock), operation)
-    except OSError as error:
-        return winsock_code(error), 0
-    wait_alertably(operation)
-    status, moved = see_end(operation)
-    return nt.winsock_error(status), moved
 
 
 class _Routines(threading.local):

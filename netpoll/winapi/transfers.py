@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from netpoll import status as nt
+from netpoll.winapi.blocking import block, send_a_part, sends_a_part
 from netpoll.winapi.constants import NULL, SOCKET_ERROR
 from netpoll.winapi.errors import WSASetLastError
 from netpoll.winapi.handles import is_socket
 from netpoll.winapi.overlapped import OVERLAPPED, WSABUF, views_of
-from netpoll.winapi.starts import WSAENOTSOCK, block, in_c, start
+from netpoll.winapi.starts import WSAENOTSOCK, in_c, start
 
 if TYPE_CHECKING:
     import socket
@@ -62,6 +63,8 @@ def WSASend(
     """
     if not is_socket(s):
         return answer(WSAENOTSOCK, 0)
+    if lpOverlapped is None and sends_a_part(s):
+        return answer(*send_a_part(s, lpBuffers, dwBufferCount, dwFlags))
     routine = in_c(lpCompletionRoutine)
 
     def begin(port: CompletionPort, operation: Operation) -> object:

@@ -1,18 +1,18 @@
-"""Waiting for events and sockets, and sleeping."""
+"""Waiting for events, and sleeping; `objects` has the waits for more than that."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from netpoll.backends import routines
 from netpoll.backends.waiters import places
 from netpoll.winapi import constants as c
 from netpoll.winapi.errors import SetLastError
 from netpoll.winapi.events import Event, Tagged, changed, opened, watch
-from netpoll.winapi.handles import is_socket, known, unattended
+from netpoll.winapi.handles import unattended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,37 +72,17 @@ def _take(events: Sequence[Event], every: bool) -> int | None:
         return 0 if every else events.index(signalled[0])
 
 
-def WaitForSingleObject(hHandle: Any, dwMilliseconds: int) -> int:
-    """Wait for an event, or for what was started last on a socket without a port and without an
-    event (OVL-18).
-
-    :return: WAIT_OBJECT_0, WAIT_TIMEOUT or WAIT_FAILED
-    """
-    if isinstance(hHandle, (Event, Tagged)):
-        return WSAWaitForMultipleEvents(1, [hHandle], c.FALSE, dwMilliseconds, c.FALSE)
-    if not is_socket(hHandle):
-        SetLastError(c.WSA_INVALID_HANDLE)
-        return c.WAIT_FAILED
-    record = known(hHandle)
-    if record.last is None or record.modes & c.FILE_SKIP_SET_EVENT_ON_HANDLE:  # MODE-07
-        pause(_never, seconds(dwMilliseconds), alertable=False)
-        return c.WAIT_TIMEOUT
-    last = record.last()
-    ended = last is None or wait_for(last, seconds(dwMilliseconds))
-    return c.WAIT_OBJECT_0 if ended else c.WAIT_TIMEOUT
-
-
 def SleepEx(dwMilliseconds: int, bAlertable: int) -> int:
     """Sleep; alertable, until completion routines of this thread have run. Operations without a
     port go on meanwhile.
 
     :return: WAIT_IO_COMPLETION if routines ran, else 0
     """
-    ran = pause(_never, seconds(dwMilliseconds), alertable=bool(bAlertable))
+    ran = pause(never, seconds(dwMilliseconds), alertable=bool(bAlertable))
     return c.WAIT_IO_COMPLETION if ran else 0
 
 
-def _never() -> bool:
+def never() -> bool:
     return False
 
 
@@ -114,18 +94,22 @@ def wait_for(operation: Operation, timeout: float | None = None) -> bool:
         return operation.wait(timeout)
 
 
-def wait_alertably(operation: Operation) -> None:
+def wait_alertably(operation: Operation, timeout: float | None = None) -> bool:
     """The wait of a call that blocks: routines of this thread run in it (APC-05), but not if it
-    has its end already.
+    has its end already, or no time.
 
     :param operation: has an event
+    :param timeout: seconds; `None` is for ever
+    :return: whether it has ended
     """
-    if operation.wait(0):
-        return
     event = operation.event
     assert isinstance(event, Event)
-    while pause(lambda: operation.done, None, [event], alertable=True):
-        pass
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    ended = operation.wait(0)
+    while not ended and (left := deadline - time.monotonic()) > 0:
+        pause(lambda: operation.done, None if left == math.inf else left, [event], alertable=True)
+        ended = operation.done
+    return ended
 
 
 # -- how a thread waits ----------------------------------------------------------------------------

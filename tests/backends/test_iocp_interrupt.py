@@ -20,11 +20,13 @@ pytestmark = pytest.mark.skipif(
 
 WAITS = (
     *("get", "get_many", "get_alertable", "get_behind_another"),
+    "winapi_recv",
     *("wait", "wait_without_port", "sleep", "sleep_for_routine", "sleep_not_alertable"),
 )
 PROGRAM = """
 import ctypes, socket, sys, threading
 import netpoll
+import netpoll.winapi as w
 from netpoll.testing.waiting import run, wait_for_waiters, wait_until
 
 kernelbase = ctypes.WinDLL("kernelbase")
@@ -67,6 +69,7 @@ waits = {
     "get_many": lambda: port.get_many(64, timeout),
     "get_alertable": lambda: port.get(timeout, alertable=True),
     "get_behind_another": lambda: port.get(timeout),
+    "winapi_recv": lambda: w.recv(fourth, bytearray(4), 4),
     "wait": lambda: receive.wait(timeout),
     "wait_without_port": lambda: alone.wait(timeout),
     "sleep": lambda: netpoll.sleep(timeout),

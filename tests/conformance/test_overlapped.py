@@ -14,7 +14,7 @@ from netpoll import Overlapped
 from netpoll.testing.accepted import winerror_of
 from netpoll.testing.drain import collect, nothing_more, take
 from netpoll.testing.pairs import reset, wait_readable
-from netpoll.testing.waiting import DEADLINE, at_least, run, wait_for_waiters
+from netpoll.testing.waiting import DEADLINE, at_least, run, wait_for_waiters, wait_until
 
 if TYPE_CHECKING:
     from netpoll import CompletionPort
@@ -344,6 +344,16 @@ def test_several_threads_may_wait_for_operations_without_a_port(
         assert waiters[number].result()
     assert [operation.result() for operation in operations] == [b"0", b"1", b"2", b"3"]
     nothing_more(port)
+
+
+def test_a_wait_without_time_looks_all_the_same(port: CompletionPort, net: Loopback) -> None:
+    near, far = net.tcp_pair()
+    port.associate(near)
+    operation = port.recv(near, 10)
+    assert operation.wait(0) is False
+    far.sendall(b"x")
+    wait_until(lambda: operation.wait(0), "the end of the receive")
+    assert take(port).overlapped is operation
 
 
 def test_waiting_for_a_packet_does_not_take_it(port: CompletionPort, net: Loopback) -> None:

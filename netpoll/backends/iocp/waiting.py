@@ -189,11 +189,13 @@ class Waiting(PacketQueue):
 
     def wait_for(self, operation: Operation, timeout: float | None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout
+        looked = False  # who has no time wants to know all the same
         while not self._has_ended(operation):
             left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            if left is not None and left <= 0 and looked:
                 return False
-            left = SLICE if left is None else min(left, SLICE)
+            looked = True
+            left = SLICE if left is None else max(0.0, min(left, SLICE))
             if operation.routine is not None:
                 # the routine's end is told by an APC, which only takes note of it: not the
                 # program's routine, so the wait is not alertable in its eyes (OVL-13)
