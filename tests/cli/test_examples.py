@@ -30,7 +30,8 @@ pytestmark = pytest.mark.skipif(
 def test_no_example_names_a_backend() -> None:
     examples = sorted(EXAMPLES.glob("*.py"))
     assert [path.name for path in examples] == [
-        f"{name}.py" for name in ("asyncio_echo", "chat", "echo", "scan", "winapi_echo")
+        f"{name}.py"
+        for name in ("asyncio_echo", "chat", "echo", "scan", "winapi_client", "winapi_echo")
     ]
     for path in examples:
         for name in backends.NAMES:
@@ -138,11 +139,36 @@ def test_scan_finds_a_server_open_that_resets_at_once() -> None:
         assert verdict(client, completion) == "open"
 
 
-def test_the_server_of_the_books_on_each_backend(target: Target, tmp_path: Path) -> None:
-    config = tmp_path / "netpoll.toml"
+def environment_of(target: Target, folder: Path) -> dict[str, str | None]:
+    """What makes a program use that backend."""
+    config = folder / "netpoll.toml"
     options = "".join(f"{name} = '{value}'\n" for name, value in target.options.items())
     config.write_text(f"backend = '{target.backend}'\n[{target.backend}]\n{options}")
-    chosen = {"NETPOLL_CONFIG": str(config), "NETPOLL_BACKEND": None}
+    return {"NETPOLL_CONFIG": str(config), "NETPOLL_BACKEND": None}
+
+
+def test_the_client_of_the_books_and_its_server_on_each_backend(
+    target: Target, tmp_path: Path
+) -> None:
+    chosen = environment_of(target, tmp_path)
+    with example("winapi_echo.py", environment=chosen) as server:
+        port = str(server.address[1])
+        for arguments in (("--connections", "64"), ("--connections", "3", "--size", "3000000")):
+            with example("winapi_client.py", port, *arguments, environment=chosen) as client:
+                result = client.ended()
+            said = f"{arguments[1]} connections, 0 without their echo\n"
+            assert (result.code, result.out, result.err) == (0, said, "")
+        result = server.stop()
+    assert result.code == 0
+    assert "Traceback" not in result.err
+    with example("winapi_client.py", port, environment=chosen) as client:
+        result = client.ended()
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("ConnectEx failed with error 10061\n")
+
+
+def test_the_server_of_the_books_on_each_backend(target: Target, tmp_path: Path) -> None:
+    chosen = environment_of(target, tmp_path)
     with example("winapi_echo.py", "--threads", "3", environment=chosen) as server:
         with ExitStack() as sockets:
             clients = [sockets.enter_context(connect(server.address)) for _ in range(200)]
