@@ -20,7 +20,8 @@ class CONNECTION(w.OVERLAPPED):
         self.Echo = b""
         self.Error = 0
         self.Done = False
-        self.DataBuf = w.WSABUF(DATA_BUFSIZE, bytearray(DATA_BUFSIZE))
+        self.Buffer = bytearray(DATA_BUFSIZE)
+        self.DataBuf = w.WSABUF(DATA_BUFSIZE, self.Buffer)
 
 
 def Failed(what: str) -> SystemExit:
@@ -83,7 +84,7 @@ def PostRecv(c: CONNECTION) -> None:
 def WorkerRoutine(dwError: int, cbTransferred: int, c: CONNECTION, dwFlags: int) -> None:
     """Something has been received: it runs in SleepEx, in the thread that has started it."""
     c.Error = dwError
-    c.Echo += bytes(c.DataBuf.buf)[:cbTransferred]
+    c.Echo += c.Buffer[:cbTransferred]
     if dwError or not cbTransferred:
         c.Done = True
     else:

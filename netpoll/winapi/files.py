@@ -14,6 +14,8 @@ from netpoll.winapi.constants import (
     SD_SEND,
     TF_DISCONNECT,
     TF_REUSE_SOCKET,
+    TF_USE_KERNEL_APC,
+    TF_USE_SYSTEM_THREAD,
     TF_WRITE_BEHIND,
     TRUE,
 )
@@ -32,9 +34,8 @@ if TYPE_CHECKING:
     from netpoll.winapi.overlapped import OVERLAPPED, Operation
     from netpoll.winapi.starts import Start
 
-IGNORED: Final = TF_WRITE_BEHIND | 16 | 32
-"""Flags that make no difference here; the last two are TF_USE_SYSTEM_THREAD and
-TF_USE_KERNEL_APC."""
+IGNORED: Final = TF_WRITE_BEHIND | TF_USE_SYSTEM_THREAD | TF_USE_KERNEL_APC
+"""Flags that make no difference here."""
 WSAEOPNOTSUPP: Final = nt.winsock_error(nt.STATUS_NOT_SUPPORTED)
 
 
