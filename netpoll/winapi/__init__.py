@@ -69,6 +69,7 @@ from netpoll.winapi.ports import (
     PostQueuedCompletionStatus,
     SetFileCompletionNotificationModes,
 )
+from netpoll.winapi.reading import ReadFile, WriteFile
 from netpoll.winapi.results import GetOverlappedResult, WSAGetOverlappedResult
 from netpoll.winapi.sockets import (
     SOCKET,
@@ -120,6 +121,7 @@ __all__: list[str] = [
     "OVERLAPPED",
     "OVERLAPPED_ENTRY",
     "PostQueuedCompletionStatus",
+    "ReadFile",
     "ResetEvent",
     "SOCKADDR",
     "SOCKET",
@@ -160,6 +162,7 @@ __all__: list[str] = [
     "WaitForSingleObject",
     "WaitForSingleObjectEx",
     "accept",
+    "WriteFile",
     "bind",
     "closesocket",
     "connect",

@@ -15,7 +15,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from netpoll import CompletionPort, handles
+from netpoll import CompletionPort, File, handles
 from netpoll import status as nt
 from netpoll.backends.sockets import INTERNET, SocketAssociation
 from netpoll.finalizers import closes_at_exit
@@ -83,13 +83,13 @@ class Known:
         return None if self.accepting is None else self.accepting()
 
 
-_known: weakref.WeakKeyDictionary[socket.socket, Known] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[socket.socket | File, Known] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 _portless: CompletionPort | None = None
 
 
-def known(sock: socket.socket) -> Known:
-    """The record of a socket, made on first sight."""
+def known(sock: socket.socket | File) -> Known:
+    """The record of a socket, or of a file, made on first sight."""
     with _lock:
         record = _known.get(sock)
         if record is None:
@@ -100,6 +100,11 @@ def known(sock: socket.socket) -> Known:
 def is_socket(candidate: object) -> bool:
     """Whether it is a socket, and open (XFER-08)."""
     return isinstance(candidate, socket.socket) and candidate.fileno() >= 0
+
+
+def is_handle(candidate: object) -> bool:
+    """Whether it is a socket, a file or a pipe, and open."""
+    return is_socket(candidate) or (isinstance(candidate, File) and not candidate.closed)
 
 
 def port_of(sock: socket.socket) -> CompletionPort:
@@ -135,7 +140,14 @@ def starting_port(sock: socket.socket) -> CompletionPort:
     if record.told_by is not None and record.told_by() is port:
         return port
     record.told_by = weakref.ref(port)
-    if sys.platform != "win32" and sock.type == socket.SOCK_DGRAM and sock.family in INTERNET:
+    handle: Any = sock  # or a file
+    is_a_socket = isinstance(handle, socket.socket)
+    if (
+        sys.platform != "win32"
+        and is_a_socket
+        and sock.type == socket.SOCK_DGRAM
+        and sock.family in INTERNET
+    ):
         ports = (port, _portless)
         told = [each._backend.association(sock) for each in ports if each is not None]
         asked = [each.reports for each in told if isinstance(each, SocketAssociation)]
@@ -183,12 +195,16 @@ def closesocket(s: socket.socket) -> int:
 
 
 def CloseHandle(hObject: Any) -> int:
-    """Close a port, whose waiters get 735 (PORT-18), an event, or a socket.
+    """Close a port, whose waiters get 735 (PORT-18), an event, a socket, a file or a pipe.
 
     :return: TRUE; or FALSE, 6: it is closed, or no handle
     """
     if isinstance(hObject, socket.socket):
         was_open = closesocket(hObject) == 0
+    elif isinstance(hObject, File):
+        was_open = not hObject.closed
+        port = handles.port_of(hObject) or _portless
+        hObject.close() if port is None else port.close_handle(hObject)
     elif isinstance(hObject, CompletionPort):
         was_open = hObject._is_open
         hObject.close()

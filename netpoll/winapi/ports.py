@@ -9,11 +9,11 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from netpoll import CompletionPort as Port
-from netpoll import Overlapped
+from netpoll import File, Overlapped
 from netpoll import status as nt
 from netpoll.winapi import constants as c
 from netpoll.winapi.errors import SetLastError, win32_code
-from netpoll.winapi.handles import ERROR_INVALID_HANDLE, association_of, is_socket, known, port_of
+from netpoll.winapi.handles import ERROR_INVALID_HANDLE, association_of, is_handle, known, port_of
 from netpoll.winapi.overlapped import OVERLAPPED, OVERLAPPED_ENTRY, Operation, see_end
 from netpoll.winapi.starts import routines_ran
 from netpoll.winapi.waits import SLICE, progress_routines, seconds
@@ -28,13 +28,14 @@ Packet = tuple[int, int, Any, Any]
 
 
 def CreateIoCompletionPort(
-    FileHandle: socket.socket | int,
+    FileHandle: socket.socket | File | int,
     ExistingCompletionPort: Port | None,
     CompletionKey: Any,
     NumberOfConcurrentThreads: int,
 ) -> Port | None:
-    """Make a port (INVALID_HANDLE_VALUE, NULL), or bind a socket to one, or both (PORT-03).
+    """Make a port (INVALID_HANDLE_VALUE, NULL), or bind a handle to one, or both (PORT-03).
 
+    :param FileHandle: a socket, or a file or a pipe of `netpoll.open_file` and `netpoll.pipe`
     :return: the port, a `netpoll.CompletionPort` on the configured backend; or NULL: 87 for a
         socket that has a port already (ASSOC-01) or cannot have one (ASSOC-02), 6 for a closed one
         (ASSOC-03)
@@ -62,11 +63,16 @@ def CreateIoCompletionPort(
     return port
 
 
+def _is_overlapped(handle: object) -> bool:
+    """Whether overlapped operations work on what it is, open or not."""
+    return isinstance(handle, (socket.socket, File))
+
+
 def _associate(handle: Any, port: Port, key: Any) -> int:
     """The Win32 code; 0 is success."""
-    if not isinstance(handle, socket.socket):
+    if not _is_overlapped(handle):
         return ERROR_INVALID_PARAMETER if hasattr(handle, "fileno") else ERROR_INVALID_HANDLE
-    if not is_socket(handle):
+    if not is_handle(handle):
         return ERROR_INVALID_HANDLE
     record = known(handle)
     if not record.overlapped:
@@ -86,8 +92,8 @@ def SetFileCompletionNotificationModes(FileHandle: Any, Flags: int) -> int:
 
     :return: TRUE; or FALSE, 87 for what is not overlapped (MODE-02), 6 for a closed handle
     """
-    if not is_socket(FileHandle):
-        is_file = hasattr(FileHandle, "fileno") and not isinstance(FileHandle, socket.socket)
+    if not is_handle(FileHandle):
+        is_file = hasattr(FileHandle, "fileno") and not _is_overlapped(FileHandle)
         SetLastError(ERROR_INVALID_PARAMETER if is_file else ERROR_INVALID_HANDLE)
         return c.FALSE
     record = known(FileHandle)
@@ -220,13 +226,13 @@ def PostQueuedCompletionStatus(
 # -- cancellation ----------------------------------------------------------------------------------
 
 
-def CancelIoEx(hFile: socket.socket, lpOverlapped: OVERLAPPED | None) -> int:
+def CancelIoEx(hFile: socket.socket | File, lpOverlapped: OVERLAPPED | None) -> int:
     """Ask one operation on a handle to stop, or all of them with NULL, whatever thread started them
     (CAN-01). How each ends is in its completion.
 
     :return: TRUE; or FALSE: 1168 for nothing to cancel (CAN-02), 6 for a closed handle
     """
-    if not is_socket(hFile):
+    if not is_handle(hFile):
         SetLastError(ERROR_INVALID_HANDLE)
         return c.FALSE
     if not _cancel(hFile, lpOverlapped):
@@ -235,7 +241,7 @@ def CancelIoEx(hFile: socket.socket, lpOverlapped: OVERLAPPED | None) -> int:
     return c.TRUE
 
 
-def _cancel(sock: socket.socket, overlapped: Any) -> bool:
+def _cancel(sock: Any, overlapped: Any) -> bool:
     try:
         if overlapped is None:
             return port_of(sock).cancel(sock)
@@ -247,16 +253,17 @@ def _cancel(sock: socket.socket, overlapped: Any) -> bool:
     return operation is not None and operation.handle is sock and operation.cancel()
 
 
-def CancelIo(hFile: socket.socket) -> int:
+def CancelIo(hFile: socket.socket | File) -> int:
     """Ask the operations on a handle to stop that the calling thread started (CAN-01).
 
     :return: TRUE, also if there was nothing (CAN-04); or FALSE, 6
     """
-    if not is_socket(hFile):
+    if not is_handle(hFile):
         SetLastError(ERROR_INVALID_HANDLE)
         return c.FALSE
+    handle: Any = hFile
     me = threading.get_ident()
-    for each in port_of(hFile).inflight():
+    for each in port_of(handle).inflight():
         operation: Overlapped[Any] = each.overlapped
         if each.handle is hFile and isinstance(operation, Operation) and operation.thread == me:
             operation.cancel()
