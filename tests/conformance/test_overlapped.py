@@ -346,6 +346,20 @@ def test_several_threads_may_wait_for_operations_without_a_port(
     nothing_more(port)
 
 
+@pytest.mark.statement("OVL-16", "ASSOC-16")
+def test_an_event_is_set_once(port: CompletionPort, net: Loopback) -> None:
+    near, far = net.tcp_pair()
+    port.associate(near)
+    event = threading.Event()
+    operation = port.recv(near, 10, overlapped=Overlapped[bytes](event=event))
+    far.sendall(b"x")
+    assert operation.wait(DEADLINE)
+    wait_until(event.is_set, "the event")
+    event.clear()
+    assert take(port).overlapped is operation
+    assert not event.is_set(), "its packet is no second end"
+
+
 def test_a_wait_without_time_looks_all_the_same(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()
     port.associate(near)

@@ -47,8 +47,8 @@ class Ends(Waiting):
         if native.event is not None:
             self._watcher.forget(native.address)
             self._without_port.pop(native.address, None)
-        if operation.event is not None:
-            operation.event.set()
+        if operation.event is not None and not operation.done:
+            operation.event.set()  # once: whoever has seen it may have reset it (OVL-16)
 
     def _watch_event(self, operation: Operation) -> None:
         native: Native = operation._native
