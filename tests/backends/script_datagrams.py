@@ -7,14 +7,16 @@ import socket
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from backends.script_lines import Waiting
 from backends.script_sockets import MOST, Socket
-from backends.scripts import Waiting, World
 
 from netpoll.testing.attempts import pattern
 from netpoll.testing.waiting import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+
+    from backends.scripts import World
 
     from netpoll import Overlapped
 

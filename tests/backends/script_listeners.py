@@ -6,14 +6,16 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, Any
 
+from backends.script_lines import Again, Waiting
 from backends.script_sockets import BRIEF, Handle
-from backends.scripts import Again, Waiting, World
 
 from netpoll.testing.attempts import pattern
 from netpoll.testing.pairs import reset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from backends.scripts import World
 
     from netpoll import Overlapped
 

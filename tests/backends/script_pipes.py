@@ -8,8 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from backends.script_lines import Again, Inbox, Waiting
 from backends.script_sockets import BRIEF, LONG, Handle
-from backends.scripts import Again, Inbox, Waiting, World
 
 import netpoll
 from netpoll.testing.attempts import pattern
@@ -17,6 +17,8 @@ from netpoll.testing.waiting import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from backends.scripts import World
 
     from netpoll import Overlapped
 

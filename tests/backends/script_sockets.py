@@ -11,7 +11,8 @@ import selectors
 import socket
 from typing import TYPE_CHECKING, Any
 
-from backends.scripts import Again, Flag, Inbox, Waiting, World
+from backends.script_lines import Again, Inbox, Waiting
+from backends.scripts import Flag, World
 
 from netpoll import Overlapped
 from netpoll.operations.flags import MSG_PARTIAL

@@ -7,8 +7,8 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from backends.script_freedoms import WINE
+from backends.script_lines import Pool, Waiting
 from backends.script_sockets import BRIEF, Socket
-from backends.scripts import Pool, Waiting, World
 
 from netpoll import Overlapped
 from netpoll.testing.attempts import pattern
@@ -17,6 +17,8 @@ from netpoll.testing.waiting import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from backends.scripts import World
 
     Operation = Overlapped[Any]
 
