@@ -42,8 +42,10 @@ MSG_PEEK: Final = int(socket.MSG_PEEK)
 
 def refuse(operation: Any, line: Any) -> None:
     """End a start with the refusal of its direction. A report of an unreachable port is made once,
-    to a receive that does not only peek (UDP-07)."""
-    operation._final = line.refusal
+    to a receive that does not only peek (UDP-07). That the handle is closed outdoes every other
+    refusal, also where nobody has told the port so yet (XFER-08)."""
+    alive = operation._association.alive()
+    operation._final = line.refusal if alive else nt.STATUS_INVALID_HANDLE
     if line.refusal == nt.STATUS_PORT_UNREACHABLE and not operation.flags & MSG_PEEK:
         line.refusal = 0
 

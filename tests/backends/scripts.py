@@ -2,44 +2,58 @@
 files and timers, and it knows how many completions are due after each step.
 
 Everything that is due is taken between two steps, no less and no more. Handles are made when a
-script first names them; what they do is in `script_handles.py`.
+script first names them; what they do is in `script_handles.py` and the files named there, and what
+is not compared in `script_freedoms.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
+import os
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from netpoll import BufferPool, CompletionPort, Overlapped, PooledBuffer
-from netpoll import status as nt
+from backends.script_freedoms import CLOSING, TOLD_OF_TRUNCATED, freed
+
+import netpoll
+from netpoll import CompletionPort, Overlapped
 from netpoll.backends.software import FAILURES
+from netpoll.messages import descriptors
 from netpoll.testing.drain import nothing_more
 from netpoll.testing.pairs import Loopback
 from netpoll.testing.waiting import DEADLINE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
-
-    from netpoll import Completion
 
     Operation = Overlapped[Any]
 
-CLOSING = frozenset((nt.STATUS_CANCELLED, nt.STATUS_CONNECTION_ABORTED, nt.STATUS_CONNECTION_RESET))
-"""How an operation may end whose handle is closed under it (CLOSE-02): that is free."""
-NO_READER = frozenset((nt.STATUS_PIPE_BROKEN, nt.STATUS_PIPE_CLOSING))
-"""What a write says whose reader is gone: 109 or 232 (EMU-35)."""
+READING = frozenset(("recv_into", "recvfrom_into", "recvmsg_into", "read_into"))
+POSTED = "posted"
+
+
+class Flag:
+    """An event that only remembers."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def set(self) -> None:
+        self.is_set = True
+
+    def clear(self) -> None:
+        self.is_set = False
 
 
 class World:
     """One port, and everything that a script has made on it."""
 
-    def __init__(self, port: CompletionPort, folder: Path) -> None:
+    def __init__(self, port: CompletionPort, folder: Path, patience: float = DEADLINE) -> None:
         self.port = port
         self.folder = folder
+        self.patience = patience
+        """Seconds that a completion which is due may take; only a failure ever waits so long."""
         self.net = Loopback()
         self.ends = contextlib.ExitStack()
         self.ends.callback(self.net.close)
@@ -50,8 +64,24 @@ class World:
         """`None` where it failed at once, which is as good as a completion that says so."""
         self.closing: set[Operation] = set()
         """Those that were pending when their handle was closed."""
+        self.skipping: dict[Any, str] = {}
+        """Handles on which a success within its start queues no packet, and their keys."""
+        self.alone: set[Any] = set()
+        """Handles without a port."""
         self.due = 0
+        """Packets."""
+        self.silent: list[Operation] = []
+        """Due too, but without a packet: they end by their event, or by `wait()`."""
+        self.routines = 0
+        """Due as calls of `routine`."""
         self.outcomes: list[tuple[Any, ...]] = []
+        self.is_open = True
+        self._early: set[Operation] = set()
+        """Those that were seen to end within their start, which spared the packet."""
+        self._fresh: list[tuple[Any, ...]] = []
+        """Outcomes of this step, to be sorted."""
+
+    # -- starting ----------------------------------------------------------------------------------
 
     def start(self, begin: Callable[[], Operation]) -> Operation | None:
         """Start an operation; `None` if it failed at once."""
@@ -59,15 +89,61 @@ class World:
         try:
             operation = begin()
         except OSError as error:
-            self.tell("failed", len(self.starts), self._freed(vars(error)["status"]))
+            self._failed(len(self.starts), vars(error)["status"])
+        else:
+            if operation.done and operation.handle in self.skipping:
+                self._early.add(operation)
         self.starts.append(operation)
         return operation
 
     def at_once(self, begin: Callable[[], Operation]) -> Operation | None:
         """Start an operation that has all it needs: its completion is due."""
         operation = self.start(begin)
-        self.due += operation is not None
+        if operation is not None:
+            self.is_due(operation)
         return operation
+
+    def take(self, operation: Operation) -> None:
+        """Take the completion of an operation that was started by other means; nothing is told."""
+        if not (operation.done and operation.handle in self.skipping):
+            completion = self.port.get(timeout=self.patience)
+            assert completion is not None
+            assert completion.overlapped is operation
+
+    def again(self, operations: Iterable[Operation]) -> list[Operation]:
+        """Resubmit many; those that have not failed at once."""
+        several = list(operations)
+        failed = {each: vars(error)["status"] for each, error in self.port.resubmit_many(several)}
+        for each in several:
+            if each in failed:
+                self._failed(len(self.starts), failed[each])
+            elif each.done and each.handle in self.skipping:
+                self._early.add(each)
+            self.starts.append(None if each in failed else each)
+        return [each for each in several if each not in failed]
+
+    def is_due(self, operation: Operation) -> None:
+        """It has what it waited for, and ends the way it was started for."""
+        if operation in self._early:
+            self._early.remove(operation)
+            told = self._outcome(operation, operation.status, operation.transferred)
+            # as if it had had a packet, which another backend may queue
+            self._fresh.append((*told, self.skipping[operation.handle]))
+        elif operation.routine is not None:
+            self.routines += 1
+        elif not operation.packet or operation.handle in self.alone:
+            self.silent.append(operation)
+        else:
+            self.due += 1
+
+    def routine(self, error: int, transferred: int, operation: Operation, flags: int) -> None:
+        """The completion routine of everything that has one."""
+        self.routines -= 1
+        told = self._outcome(operation, operation.status, transferred)
+        number = None if told[0] == "closed" else error
+        self._fresh.append((*told[:2], "routine", number, *told[2:]))
+
+    # -- what is told --------------------------------------------------------------------------
 
     def tell(self, *outcome: Any) -> None:
         self.outcomes.append(outcome)
@@ -83,29 +159,61 @@ class World:
         """Take what is due, and prove that nothing else is there."""
         for handle in list(self.handles.values()):
             handle.count_due()
-        deadline = time.monotonic() + DEADLINE
-        outcomes: list[tuple[Any, ...]] = []
+        deadline = time.monotonic() + self.patience
         while self.due:
-            batch = self.port.get_many(timeout=deadline - time.monotonic())
+            batch = self.port.get_many(timeout=max(0.0, deadline - time.monotonic()))
             assert batch, f"{self.due} completions more; pending: {self.port.inflight()}"
             self.due -= len(batch)
-            outcomes += map(self._outcome, batch)
+            for completion in batch:
+                operation: Any = completion.overlapped
+                if operation is None or type(operation) is int:
+                    assert not completion.status
+                    self._fresh.append((POSTED, operation, completion.key, completion.transferred))
+                    continue
+                told = self._outcome(operation, completion.status, completion.transferred)
+                # one that failed may have done so within its start, where no key is told
+                self._fresh.append((*told, completion.key) if told[0] == "ended" else told)
+        for operation in self.silent:
+            assert operation.wait(self.patience), f"{operation!r} should have ended"
+            self._fresh.append(self._outcome(operation, operation.status, operation.transferred))
+        self.silent.clear()
+        while self.routines > 0:
+            ran = netpoll.sleep(max(0.0, deadline - time.monotonic()))
+            assert ran, f"{self.routines} calls of routines more"
+        assert not self.routines, "a routine that nobody expects"
         nothing_more(self.port)
+        assert not self._early, f"ended within their start: {self._early}"
+        self._still_pending()
         # in which order completions of different operations are seen is not promised (RECV-13)
-        self.outcomes += sorted(outcomes, key=lambda outcome: outcome[1])
+        self.outcomes += sorted(self._fresh, key=_by_operation)
+        self._fresh.clear()
 
-    def _outcome(self, completion: Completion) -> tuple[Any, ...]:
-        operation = completion.overlapped
+    def pending(self) -> list[Operation]:
+        return [
+            operation
+            for handle in self.handles.values()
+            for line in handle.lines
+            for operation in line.operations
+        ]
+
+    def _still_pending(self) -> None:
+        for operation in self.pending():
+            assert not operation.done, f"{operation!r} has ended"
+            event: Any = operation.event
+            assert event is None or not event.is_set, f"the event of {operation!r} is set"
+
+    def _failed(self, number: int, status: int) -> None:
+        self._fresh.append(("failed", number, freed(status)))
+
+    def _outcome(self, operation: Operation, status: int, transferred: int) -> tuple[Any, ...]:
         number = len(self.starts) - 1 - self.starts[::-1].index(operation)
-        status = completion.status
+        event: Any = operation.event
+        assert event is None or event.is_set, f"the event of {operation!r} is not set"
         if operation in self.closing and status in CLOSING:
             return ("closed", number)
         if status >= FAILURES:
-            return ("failed", number, self._freed(status))
-        return ("ended", number, status, completion.transferred, self._value(operation))
-
-    def _freed(self, status: int) -> int:
-        return min(NO_READER) if status in NO_READER else status
+            return ("failed", number, freed(status))
+        return ("ended", number, status, transferred, self._value(operation))
 
     def _value(self, operation: Operation) -> Any:
         """The result in a form that is the same in every run."""
@@ -115,16 +223,26 @@ class World:
             case "recv_pooled":
                 return operation.context.took(value)
             case "recvfrom_into":
-                # Python for Windows tells selectors no sender of a truncated datagram
-                told = sys.platform != "win32" or not operation.status
-                return value[0], told and self.names.get(value[1]), data
+                told = TOLD_OF_TRUNCATED or not operation.status
+                return value[0], told and self._name(value[1]), data
             case "recvmsg_into":
-                return value.size, value.flags, self.names.get(value.address), data
+                beside = [(level, kind) for level, kind, _ in value.ancillary]
+                files = [self.names.get(_file(each)) for each in descriptors(value.ancillary)]
+                return value.size, beside, files, value.flags, self._name(value.address), data
             case "accept":
                 value[0].close()
-                return self.names[value[1]], operation.context and bytes(operation.context)
+                return self._name(value[1]), operation.context and bytes(operation.context)
+            case "accept_many":
+                for sock, _ in value:
+                    sock.close()
+                return [self._name(address) for _, address in value]
             case _:
                 return value if data is None else data
+
+    def _name(self, address: Any) -> str | None:
+        return self.names.get(address)
+
+    # -- ending ------------------------------------------------------------------------------------
 
     def cancel(self, number: int) -> None:
         """Cancel the start of that number, whatever has become of it."""
@@ -138,129 +256,38 @@ class World:
 
     def forget(self, operation: Operation) -> None:
         """It has been cancelled, and its completion is due."""
-        assert any(handle.forget(operation) for handle in self.handles.values())
-        self.due += 1
+        assert any(handle.forget(operation) for handle in self.handles.values()), operation
+        self.is_due(operation)
+
+    def close_port(self) -> None:
+        """Close the port with whatever is pending: that is the end of the script."""
+        pending = self.pending()
+        self.port.close()
+        self.is_open = False
+        for operation in pending:
+            assert operation.wait(self.patience), f"{operation!r} goes on without its port"
+            self._fresh.append(self._outcome(operation, operation.status, operation.transferred))
+        self.outcomes += sorted(self._fresh, key=_by_operation)
+        self.call("after the end", lambda: self.port.post())
+        for handle in self.handles.values():
+            handle.goes_on()
 
     def close(self) -> None:
         """Close what is still open, and take what that ends."""
-        for handle in self.handles.values():
-            handle.close()
-        self.settle()
+        if self.is_open:
+            for handle in self.handles.values():
+                handle.close()
+            self.settle()
 
 
-READING = frozenset(("recv_into", "recvfrom_into", "recvmsg_into", "read_into"))
+def _by_operation(outcome: tuple[Any, ...]) -> int:
+    """What outcomes of one step are sorted by; posted packets stay as they came (PORT-08)."""
+    number: int = -1 if outcome[0] == POSTED else outcome[1]
+    return number
 
 
-class Waiting:
-    """Operations on one handle that wait for the same thing, oldest first."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.operations: deque[Operation] = deque()
-
-    def add(self, begin: Callable[[], Operation]) -> Operation | None:
-        operation = self.world.start(begin)
-        if operation is not None:
-            self.operations.append(operation)
-        return operation
-
-    def pop(self) -> Operation:
-        """The oldest one has what it waited for."""
-        self.world.due += 1
-        return self.operations.popleft()
-
-    def forget(self, operation: Operation) -> bool:
-        if operation not in self.operations:
-            return False
-        self.operations.remove(operation)
-        return True
-
-    def end(self, *, closing: bool) -> None:
-        """All of them end: their handle is closed, or they are cancelled."""
-        self.world.due += len(self.operations)
-        if closing:
-            self.world.closing.update(self.operations)
-        self.operations.clear()
-
-
-class Inbox(Waiting):
-    """Receives, and what has come for them."""
-
-    def __init__(self, world: World, *, stream: bool) -> None:
-        super().__init__(world)
-        self.stream = stream
-        self.arrived: list[int] = []
-        """Bytes that nobody has received, by datagram; of a stream in one number."""
-        self.over = False
-        """Nothing more will come: every receive ends."""
-        self.reports = 0
-        """Datagrams that found no port, and that no receive has told of; several are one."""
-        self.pool: Pool | None = None
-        """Where receives take their buffers from."""
-
-    def add(self, begin: Callable[[], Operation]) -> Operation | None:
-        operation = super().add(begin)
-        if operation is None:
-            self.reports = 0  # it failed with that
-        return operation
-
-    def put(self, size: int) -> None:
-        if self.stream:
-            self.arrived = [sum(self.arrived) + size]
-        else:
-            self.arrived.append(size)
-
-    @property
-    def readable(self) -> bool:
-        return bool(self.arrived) or self.over
-
-    def count_due(self) -> None:
-        while self.operations and (self.reports or self.readable):
-            if self.arrived and self.pool and not self.pool.give_one():
-                return
-            operation = self.pop()
-            if self.reports:
-                self.reports = 0
-                continue
-            if not self.arrived:
-                continue
-            room = self.pool.size if self.pool else operation._size
-            if self.stream and room < self.arrived[0]:
-                self.arrived[0] -= room
-            else:
-                self.arrived.pop(0)
-
-
-class Pool:
-    """A few small buffers, and what the script does with them."""
-
-    def __init__(self, count: int, size: int) -> None:
-        self.buffers = BufferPool(count, size)
-        self.size = size
-        self.holding = False
-        """Whether buffers are kept for now, so that receives wait for one."""
-        self.held: list[PooledBuffer] = []
-        self.free = count
-
-    def give_one(self) -> bool:
-        """Whether there is a buffer for a receive."""
-        if not self.free:
-            return False
-        self.free -= self.holding
-        return True
-
-    def took(self, buffer: PooledBuffer) -> bytes:
-        """A receive has brought it."""
-        data = bytes(buffer)
-        if self.holding and data:
-            self.held.append(buffer)
-        else:
-            buffer.release()
-        return data
-
-    def release(self) -> None:
-        """All that are held go back."""
-        self.free += len(self.held)
-        while self.held:
-            self.held.pop().release()
-        self.holding = False
+def _file(number: int) -> tuple[int, int]:
+    """Which file a descriptor that has come is of; it is closed."""
+    about = os.fstat(number)
+    os.close(number)
+    return about.st_dev, about.st_ino

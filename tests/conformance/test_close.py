@@ -401,6 +401,20 @@ def test_starting_again_after_the_close_is_refused(
     assert port.inflight() == []
 
 
+@pytest.mark.statement("XFER-08")
+def test_that_it_is_closed_outdoes_that_it_was_shut_down(
+    port: CompletionPort, net: Loopback
+) -> None:
+    near, _ = net.tcp_pair()
+    port.associate(near)
+    sending = port.send(near, b"x")
+    assert take(port).result() == 1
+    port.shutdown(near, socket.SHUT_WR)
+    near.close()  # which nobody tells the port
+    ended = attempt(port, lambda: port.resubmit(sending))
+    assert ended.number in NO_SOCKET
+
+
 @pytest.mark.statement("EMU-27")
 def test_closing_with_data_unread_resets(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()

@@ -317,6 +317,25 @@ def test_the_buffer_of_one_that_is_cancelled_goes_to_the_next(
     assert pool.free == 1
 
 
+@pytest.mark.statement("CLOSE-02")
+@pytest.mark.parametrize("how", ["close_handle", "close"])
+def test_all_receives_in_the_line_end_with_the_socket(
+    port: CompletionPort, net: Loopback, how: str
+) -> None:
+    near, _ = net.tcp_pair()
+    port.associate(near)
+    pool = BufferPool(2, 100)
+    operations = [port.recv_pooled(near, pool) for _ in range(3)]
+    nothing_more(port)
+    if how == "close":
+        near.close()
+    else:
+        port.close_handle(near)
+    completions = collect(port, 3)
+    assert {each.overlapped for each in completions} == set(operations)
+    assert {each.error for each in completions} <= CLOSED_HERE
+
+
 @pytest.mark.parametrize("how", ["time", "close"])
 def test_one_that_waits_for_a_buffer_can_end_otherwise(
     port: CompletionPort, net: Loopback, how: str

@@ -133,6 +133,28 @@ def _is_there(sock: socket.socket) -> bool:
         return False
 
 
+@pytest.mark.statement("RECV-14", "CAN-10")
+@pytest.mark.parametrize("how", ["close_handle", "close"])
+def test_what_has_come_survives_a_close(
+    port: CompletionPort, net: Loopback, target: Target, how: str
+) -> None:
+    if not target.emulated:
+        pytest.skip("what Windows tells of it is not known (CLOSE-02)")
+    near, far = net.tcp_pair()
+    port.associate(near)
+    far.sendall(b"abcd")
+    wait_readable(near)
+    buffer = bytearray(8)
+    port.recv_into(near, buffer, flags=WAITALL)
+    nothing_more(port)
+    if how == "close":
+        near.close()  # which a backend may find out by the next try
+    else:
+        port.close_handle(near)
+    assert take(port).result() == 4
+    assert buffer.startswith(b"abcd")
+
+
 @pytest.mark.statement("RECV-14", "RECV-01")
 def test_all_of_nothing_is_a_probe(port: CompletionPort, net: Loopback) -> None:
     near, far = net.tcp_pair()

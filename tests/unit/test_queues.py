@@ -37,6 +37,11 @@ class Fake:
         self.ends = 0
         self._perform: Callable[[Any], int] = attempt
         self._final = PENDING
+        self._association = self
+
+    def alive(self) -> bool:
+        """As the record of an open handle says."""
+        return True
 
     def __eq__(self, other: object) -> bool:
         """Equal to all others: an Overlapped may be subclassed, so a queue may not ask."""

@@ -162,7 +162,7 @@ class Starts(Cancels):
     def _begin_connect(self, operation: Operation) -> bool:
         channel = cast("Channel", operation._association)
         if channel.writing.refusal:
-            operation._final = channel.writing.refusal
+            refuse(operation, channel.writing)
             return True
         channel.writing.head = operation
         # transfers are refused meanwhile, as on Windows (CON-09)

@@ -167,7 +167,10 @@ def _step(operation: Operation, receive: Callable[[Operation, int], int]) -> Non
     native.starts.pop()
     if code == win.ERROR_IO_PENDING or (code == 0 and not operation._skips):
         return
-    native.outcome = nt.from_winsock(code, receiving=True)
+    # one that stood in the line has been pending when the socket was closed (CLOSE-02)
+    closed = code == win.WSAENOTSOCK
+    status = nt.STATUS_CONNECTION_ABORTED if closed else nt.from_winsock(code, receiving=True)
+    native.outcome = status
     port.post_fed(native.address)
 
 

@@ -136,6 +136,9 @@ def receive_whole(operation: Operation) -> int:
         except BlockingIOError:
             return BLOCKED
         except OSError as error:
+            if operation._native and operation.handle.fileno() < 0:
+                end_whole(operation)  # closed meanwhile, which loses nothing that has come (CAN-10)
+                return DONE
             operation._native = 0
             return fail(operation, error)
         operation._native += moved
