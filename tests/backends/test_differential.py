@@ -15,6 +15,7 @@ the receive takes the data at once, a readiness backend when somebody waits.
 from __future__ import annotations
 
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,12 +28,11 @@ from netpoll.testing.attempts import pattern
 from netpoll.testing.backends import targets
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from netpoll.testing.backends import Target
 
 pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, Phase, given, settings, strategies
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 TARGETS = targets()
 
@@ -107,6 +107,8 @@ def test_all_backends_agree(
     @settings(
         deadline=None,
         max_examples=scripts,
+        # each theme has its own: what fails in one means something else in another
+        database=DirectoryBasedExampleDatabase(Path(".hypothesis", "scripts", theme)),
         phases=phases,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
