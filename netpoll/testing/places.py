@@ -33,7 +33,7 @@ class World:
         self.port = port
         self.others = others
         self.net = net
-        self.path = folder / "file"
+        self.path: Path = folder / "file"
         self.operation: Overlapped[Any] = Overlapped()
         self.files: list[netpoll.File] = []
 

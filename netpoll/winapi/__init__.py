@@ -90,8 +90,10 @@ from netpoll.winapi.waits import SleepEx, WSAWaitForMultipleEvents
 from netpoll.winapi.words import HIBYTE, LOBYTE, MAKEWORD
 
 # the headers have a name for each kind of string, and several for a record
-CreateEventA = CreateEventW = CreateEvent
-WSASocketA = WSASocketW = WSASocket
+CreateEventA = CreateEvent
+CreateEventW = CreateEvent
+WSASocketA = WSASocket
+WSASocketW = WSASocket
 WSAOVERLAPPED = OVERLAPPED
 
 __all__: list[str] = [

@@ -79,6 +79,6 @@ class DatagramLine(Line):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rest = []
+        self.rest: deque[Any] | list[Any] | None = []
         self.burst: bool = False
         self.due: bool = False
