@@ -30,11 +30,15 @@ with_routine: dict[int, tuple[Ends, Operation]] = {}
 class Ends(Waiting):
     """What the end of an operation means where its packet does not tell, or not that alone."""
 
-    __slots__ = ("_watcher",)
+    __slots__ = ("_lately", "_watcher")
 
     def __init__(self, library: Library, concurrency: int) -> None:
         super().__init__(library, concurrency)
         self._watcher = Watcher(library, self._expire)
+        self._lately: Operation | None = None
+        """The last that has ended without a port, and of which only a packet could tell the
+        program. There is one if it was started on a duplicate of a socket that has a port
+        (ASSOC-08), and it is to find its operation although the program has dropped that."""
 
     @abstractmethod
     def _stop(self, operation: Operation, cause: int) -> bool:
@@ -97,6 +101,9 @@ class Ends(Waiting):
         self._taken += 1
         if self._observer is not None:
             self._observer.ended(operation)
+        by_packet = operation.packet and operation.event is None and operation.routine is None
+        if by_packet and not self._closed:
+            self._lately = operation
         self._release(operation)
 
     def _expire(self, operation: Operation, deadline: float) -> None:
